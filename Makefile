@@ -1,0 +1,54 @@
+# Needs Python 3.10 or later and make; everything else goes into .venv.
+# Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_FLAGS ?= -n 2
+
+.PHONY: help demo serve test lint format clean
+help:
+	@echo "make demo    run the example order service, send it requests, check and print the traces"
+	@echo "make serve   run the example order service until Ctrl-C"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff and mypy --strict"
+	@echo "make format  let ruff rewrite the code"
+	@echo "make clean   remove the environment and every cache"
+
+demo: $(VENV)/.example
+	$(BIN)/python -m example_app --demo
+
+serve: $(VENV)/.example
+	$(BIN)/python -m example_app
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+
+# One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
+$(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+# Debian ships Python without ensurepip (package python3-venv): then the system's pip, which may not
+# install globally (PEP 668) but may install into an environment, puts pip there.
+$(VENV)/.env:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "make: no '$(PYTHON)' on PATH. Install Python 3.10 or later, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "make: flask_bodytrace needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@{ $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1; } \
+	  || { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -qq pip; } \
+	  || { echo "make: $(PYTHON) can make no environment with pip in it. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,1 @@
+"""`python -m example_app --demo`: real requests against real servers, and what they must leave."""

@@ -1,0 +1,53 @@
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from example_app.serving import serving
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+def hello(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"hi"]
+
+
+def test_it_serves_on_a_free_port_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with serving(hello) as one, serving(hello) as other:
+        assert one != other
+        for url in (one, other):
+            assert requests.get(url, timeout=10).content == b"hi"
+    assert threading.active_count() == before
+
+
+def test_a_request_under_way_is_let_finish() -> None:
+    entered, go_on, answers = threading.Event(), threading.Event(), []
+
+    def slow(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        entered.set()
+        go_on.wait(10)
+        return hello(environ, start_response)
+
+    def get(url: str) -> None:
+        answers.append(requests.get(url, timeout=10).content)
+
+    with serving(slow) as url:
+        client = threading.Thread(target=get, args=(url,))
+        client.start()
+        assert entered.wait(10)
+        threading.Timer(0.2, go_on.set).start()
+    client.join(10)
+
+    assert answers == [b"hi"]
+
+
+def test_a_taken_port_is_an_error() -> None:
+    with serving(hello) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(OSError, match="in use"), serving(hello, port=port):
+            pass

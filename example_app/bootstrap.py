@@ -26,10 +26,9 @@ def order_service(
 ) -> Iterator[Flask]:
     """Put the order service together, with the payment callback in it.
 
-    Args:
-        database: the SQLite file with the orders; made if it is not there.
-        payment_key: the secret shared with the payment provider.
-        tracer_provider: where spans go; without one the `OTEL_*` variables say.
+    :param database: the SQLite file with the orders; made if it is not there.
+    :param payment_key: the secret shared with the payment provider.
+    :param tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
     app = traced_service("orders", tracer_provider)
     tracer = trace.get_tracer("example_app.orders", tracer_provider=tracer_provider)

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 def traced_service(name: str, tracer_provider: TracerProvider | None = None) -> Flask:
     """Return an app without routes.
 
-    Args:
-        name: the service's name, also on its spans.
-        tracer_provider: where its spans go; without one the `OTEL_*` variables say.
+    :param name: the service's name, also on its spans.
+    :param tracer_provider: where its spans go; without one the `OTEL_*` variables say.
     """
     app = Flask(name)
     app.config["BODYTRACE_IDS"] = "order.id=orderId,user.id=userId"

@@ -23,16 +23,12 @@ def serving(app: WSGIApplication, host: str = "127.0.0.1", port: int = 0) -> Ite
 
     Requests under way are let finish, so after the block every span has ended.
 
-    Args:
-        app: the application.
-        host: the address to listen on.
-        port: the port, 0 for any free one.
+    :param host: the address to listen on.
+    :param port: the port, 0 for any free one.
 
-    Yields:
-        The service's URL, without a slash at its end.
+    :yields: the service's URL, without a slash at its end.
 
-    Raises:
-        OSError: the address cannot be listened on, for one because the port is taken.
+    :raises OSError: the address cannot be listened on, for one because the port is taken.
     """
     sockets: dict[int, object] = {}
     # Bound here, because waitress leaves threads and files behind when it cannot bind.

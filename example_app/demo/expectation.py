@@ -19,12 +19,11 @@ IDS = ("order.id", "user.id")
 class ExpectedSpan:
     """One span.
 
-    Attributes:
-        name: its name.
-        kind: its kind.
-        parent: the name of the span above it in this process, or None for the first one.
-        ids: the business ids it carries; every other id must be missing.
-        attributes: what else it carries, among others.
+    :ivar name: its name.
+    :ivar kind: its kind.
+    :ivar parent: the name of the span above it in this process, or None for the first one.
+    :ivar ids: the business ids it carries; every other id must be missing.
+    :ivar attributes: what else it carries, among others.
     """
 
     name: str
@@ -38,11 +37,10 @@ class ExpectedSpan:
 class Expectation:
     """What one request must lead to.
 
-    Attributes:
-        status: the response's status.
-        reply: what its JSON says, among other things.
-        spans: every span of the request's trace; the first is the server's.
-        continues: the (trace id, span id) of the caller that it continues, in hex, if any.
+    :ivar status: the response's status.
+    :ivar reply: what its JSON says, among other things.
+    :ivar spans: every span of the request's trace; the first is the server's.
+    :ivar continues: the (trace id, span id) of the caller that it continues, in hex, if any.
     """
 
     status: int
@@ -65,10 +63,9 @@ def differences(
 ) -> Iterator[str]:
     """Yield a sentence for each thing that is not as expected.
 
-    Args:
-        expected: what was to come.
-        answer: what came.
-        spans: all spans of the run, also those of other requests.
+    :param expected: what was to come.
+    :param answer: what came.
+    :param spans: all spans of the run, also those of other requests.
     """
     if answer.status != expected.status:
         yield f"status {answer.status} instead of {expected.status}"

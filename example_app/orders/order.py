@@ -39,8 +39,7 @@ class Order(msgspec.Struct, frozen=True, rename="camel"):
 def from_json(payload: object) -> Order:
     """Read an order from decoded JSON.
 
-    Raises:
-        InvalidOrder: a field is missing or not as it has to be.
+    :raises InvalidOrder: a field is missing or not as it has to be.
     """
     return _convert(payload, strict=True)
 
@@ -48,8 +47,7 @@ def from_json(payload: object) -> Order:
 def from_form(form: MultiDict[str, str]) -> Order:
     """Read an order from a form, where `sku` and `quantity` may repeat, once for each line.
 
-    Raises:
-        InvalidOrder: a field is missing or not as it has to be.
+    :raises InvalidOrder: a field is missing or not as it has to be.
     """
     skus, quantities = form.getlist("sku"), form.getlist("quantity")
     if len(skus) != len(quantities):

@@ -42,22 +42,19 @@ class OrderStore(Protocol):
     def add(self, stored: StoredOrder) -> None:
         """Keep a new order.
 
-        Raises:
-            DuplicateOrder: its id is taken.
+        :raises DuplicateOrder: its id is taken.
         """
 
     def get(self, order_id: str) -> StoredOrder:
         """Return one order.
 
-        Raises:
-            UnknownOrder: there is none of this id.
+        :raises UnknownOrder: there is none of this id.
         """
 
     def set_status(self, order_id: str, status: Status) -> None:
         """Change how far an order is.
 
-        Raises:
-            UnknownOrder: there is none of this id.
+        :raises UnknownOrder: there is none of this id.
         """
 
     def close(self) -> None:

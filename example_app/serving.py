@@ -25,9 +25,7 @@ def serving(app: WSGIApplication, host: str = "127.0.0.1", port: int = 0) -> Ite
 
     :param host: the address to listen on.
     :param port: the port, 0 for any free one.
-
     :yields: the service's URL, without a slash at its end.
-
     :raises OSError: the address cannot be listened on, for one because the port is taken.
     """
     sockets: dict[int, object] = {}

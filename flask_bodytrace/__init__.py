@@ -1,0 +1,40 @@
+"""Request bodies that can be read again, and the trace they belong to, for Flask.
+
+>>> from flask import Flask, g, request
+>>> from flask_bodytrace import BodyTrace
+>>> app = Flask(__name__)
+>>> app.config["BODYTRACE_IDS"] = "order.id=orderId,user.id=userId"
+>>> bodytrace = BodyTrace(app)
+>>> @app.post("/orders")
+... def create():
+...     assert request.get_json()["orderId"] == g.trace.ids["order.id"]
+...     return {"bytes": len(request.get_data()), "order": g.trace.ids["order.id"]}
+>>> response = app.test_client().post("/orders", json={"orderId": "ORD1", "userId": "U1"})
+>>> response.get_json()
+{'bytes': 35, 'order': 'ORD1'}
+>>> len(response.headers["X-Trace-ID"])
+32
+"""
+
+from .body import BodyStream, CachedBody
+from .exceptions import BodyNotReplayable, BodyTraceError, ConfigError
+from .extension import BodyTrace
+from .propagation import BusinessIdGenerator, XTracePropagator
+from .settings import Settings
+from .trace import RequestTrace, current_trace
+from .version import __version__
+
+__all__ = [
+    "BodyNotReplayable",
+    "BodyStream",
+    "BodyTrace",
+    "BodyTraceError",
+    "BusinessIdGenerator",
+    "CachedBody",
+    "ConfigError",
+    "RequestTrace",
+    "Settings",
+    "XTracePropagator",
+    "__version__",
+    "current_trace",
+]

@@ -1,0 +1,563 @@
+"""One request's life: begin, bind, respond, finish. The whole flow is on this page.
+
+Framework-free: it knows WSGI. State lives on the environ; instrumentation that fails is logged
+once per kind and leaves the application's answer as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
+from opentelemetry.context import (
+    _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
+    _SUPPRESS_INSTRUMENTATION_KEY,
+    Context,
+)
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    Tracer,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+from werkzeug.wsgi import FileWrapper
+
+from . import propagation, spans
+from .body import BodyRules, BodyStream, CachedBody
+from .headers import HeaderWriter
+from .ids import IdExtractor
+from .spans import Redactor
+from .trace import TRACE_KEY, RequestTrace
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from .metrics import ServerMetrics
+
+NO_IDS: Mapping[str, str] = MappingProxyType({})
+_log = logging.getLogger("flask_bodytrace")
+_ids = RandomIdGenerator()
+_BODYLESS = frozenset({204, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a framework knows of a request once its URL is matched."""
+
+    rule: str | None
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the settings of one application were made into, once: plain values and callables.
+
+    :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
+    :param late_span: whether somebody else starts the server span after us.
+    """
+
+    tracer: Tracer
+    bodies: BodyRules
+    ids: IdExtractor
+    scan_limit: int
+    trace_key: str
+    hash_key: str
+    baggage: bool
+    incoming: Any
+    excluded: re.Pattern[str] | None
+    headers: HeaderWriter | None
+    metrics: ServerMetrics | None
+    redactor: Redactor
+    chooses_trace_id: bool
+    captures_request_headers: bool
+    captures_response_headers: bool
+    route_of: Callable[[WSGIEnvironment], Route | None] = lambda _environ: None
+    late_span: Callable[[], bool] = lambda: False
+    reported: set[str] = field(default_factory=set)
+
+    def report(self, stage: str) -> None:
+        """Log the current exception, the first time anything fails at `stage`."""
+        if stage not in self.reported:
+            self.reported.add(stage)
+            _log.exception("tracing failed at %r; the request goes on without (logged once)", stage)
+
+
+def run(
+    plan: Plan, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Answer one request through `app`, traced."""
+    try:
+        exchange = Exchange(plan, environ)
+        token = otel_context.attach(exchange.context)
+    except Exception:  # noqa: BLE001 - the application must get the request
+        plan.report("begin")
+        return app(environ, start_response)
+    try:
+        iterable = app(environ, exchange.respond(start_response))
+    except BaseException as error:
+        exchange.failed(error)
+        exchange.finish()
+        raise
+    finally:
+        otel_context.detach(token)
+    return exchange.stream(iterable)
+
+
+class Exchange:
+    """One request and its answer."""
+
+    __slots__ = (
+        "_bound",
+        "_environ",
+        "_error",
+        "_finished",
+        "_found",
+        "_ids",
+        "_method",
+        "_outer",
+        "_owner",
+        "_plan",
+        "_route",
+        "_scheme",
+        "_start",
+        "_status",
+        "_trace",
+        "_writes_headers",
+        "body",
+        "context",
+        "correlation_id",
+        "parent_span_id",
+        "remaining",
+        "span",
+    )
+
+    def __init__(self, plan: Plan, environ: WSGIEnvironment) -> None:
+        """Begin: body replaced, ids found, span started; nothing is attached yet."""
+        self._start = perf_counter()
+        self._plan = plan
+        self._environ = environ
+        self._error: BaseException | None = None
+        self._status: int | None = None
+        self._route: str | None = None
+        self._trace: RequestTrace | None = None
+        self._ids: Mapping[str, str] | None = None
+        self._found: Mapping[str, str] | None = None
+        self._finished = False
+        self._bound = False
+        self.remaining = -1
+        self.correlation_id: str | None = None
+        self.parent_span_id: int | None = None
+        self.span: Span = INVALID_SPAN
+        self._method = spans.method_of(environ)
+        self._scheme = environ.get("wsgi.url_scheme", "http")
+        stream = environ["wsgi.input"]
+        if type(stream) is BodyStream and not stream.body.closed:
+            self.body = stream.body
+        else:
+            self.body = CachedBody(environ, plan.bodies)
+        outer = environ.get(TRACE_KEY)
+        self._outer: Exchange | None = outer if outer is not None and not outer._finished else None
+        environ[TRACE_KEY] = self
+        self._owner = False
+        self._writes_headers = self._outer is None
+        if plan.excluded is not None and plan.excluded.search(_url(environ)):
+            self._exclude()
+            return
+        current = get_current_span()
+        if self._outer is not None or _is_server_span_of_another(current):
+            self._adopt(current)
+            self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+        elif plan.late_span():
+            self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+        else:
+            self._owner = True
+            self._start_span(current)
+            if plan.metrics is not None:
+                plan.metrics.started(self._method, self._scheme)
+
+    # Begin
+
+    def _start_span(self, current: Span) -> None:
+        plan = self._plan
+        environ = self._environ
+        base, parent, links, preset = self._incoming(current)
+        attributes = spans.request_attributes(environ, self._method, plan.redactor)
+        attributes.update(self.ids)
+        if parent is None and plan.trace_key and (key := self.ids.get(plan.trace_key)):
+            preset = propagation.derive_trace_id(key, plan.hash_key)
+        name = spans.span_name(self._method, None)
+        token = propagation.preset_trace_id.set(preset) if preset else None
+        try:
+            self.span = plan.tracer.start_span(name, base, SpanKind.SERVER, attributes, links)
+        finally:
+            if token is not None:
+                propagation.preset_trace_id.reset(token)
+        if parent is not None:
+            self.parent_span_id = parent.span_id
+        context = set_span_in_context(self.span, base)
+        if plan.baggage:
+            for attribute, value in self.ids.items():
+                context = baggage.set_baggage(attribute, value, context)
+        self.context = Context({**context, TRACE_KEY: self})
+        if plan.captures_request_headers and self.span.is_recording():
+            spans.capture_request_headers(self.span, environ)
+
+    def _incoming(self, current: Span) -> tuple[Context, SpanContext | None, list[Link], int]:
+        """The context to start in, the parent, links, and a trace id somebody chose (or 0)."""
+        plan = self._plan
+        environ = self._environ
+        extracted = propagation.extract(environ)
+        remote: SpanContext | None = get_current_span(extracted).get_span_context()
+        if remote is None or not remote.is_valid:
+            remote = None
+        self.correlation_id = propagation.correlation_id(extracted)
+        preset = 0
+        named = environ.get("HTTP_X_TRACE_ID")
+        if named and remote is None:
+            preset = propagation.parse_trace_id(named) or 0
+            if not preset:
+                self.correlation_id = propagation.parse_correlation_id(named)
+        mode = plan.incoming(environ) if callable(plan.incoming) else plan.incoming
+        if mode == "continue":
+            span_id = environ.get("HTTP_X_SPAN_ID", "")
+            if preset and (span_id or not plan.chooses_trace_id):
+                remote = propagation.remote_parent(preset, span_id)
+                extracted = set_span_in_context(NonRecordingSpan(remote), extracted)
+                preset = 0
+            if remote is not None:
+                return extracted, remote, [], 0
+            local = current.get_span_context()
+            base = Context({**otel_context.get_current(), **extracted})
+            return base, local if local.is_valid else None, [], preset
+        if mode == "link" and preset:
+            remote = propagation.remote_parent(preset, environ.get("HTTP_X_SPAN_ID", ""))
+        return Context(), None, [Link(remote)] if mode == "link" and remote else [], 0
+
+    def _adopt(self, span: Span) -> None:
+        """Enrich the server span somebody else started, instead of doubling it."""
+        self.span = span
+        parent = getattr(span, "parent", None)
+        self.parent_span_id = parent.span_id if parent is not None else None
+        if span.is_recording() and self.ids:
+            span.set_attributes(dict(self.ids))
+
+    def _exclude(self) -> None:
+        """No span, and none below: the context is valid but not sampled, and says so."""
+        self._ids = NO_IDS
+        self._writes_headers = False
+        parent = get_current_span(propagation.extract(self._environ)).get_span_context()
+        self.parent_span_id = parent.span_id if parent.is_valid else None
+        self.span = NonRecordingSpan(
+            SpanContext(
+                parent.trace_id if parent.is_valid else _ids.generate_trace_id(),
+                _ids.generate_span_id(),
+                is_remote=False,
+                trace_flags=TraceFlags(TraceFlags.DEFAULT),
+            )
+        )
+        self._bound = True
+        self.context = Context(
+            {
+                **set_span_in_context(self.span),
+                TRACE_KEY: self,
+                _SUPPRESS_INSTRUMENTATION_KEY: True,
+                _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True,
+            }
+        )
+
+    # Ids
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """The business ids known so far; those of the URL's arguments join when it is matched."""
+        if self._ids is None:
+            self._ids = self._find_ids(None)
+        return self._ids
+
+    def _find_ids(self, route: Route | None) -> Mapping[str, str]:
+        extractor = self._plan.ids
+        if not extractor.attributes:
+            return NO_IDS
+        try:
+            if self._found is None:
+                self._found = self._scan_body()
+            query: list[Any] = []
+
+            def lookup(kind: str, name: str) -> object:
+                if kind == "header":
+                    return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
+                if kind == "path":
+                    return None if route is None else route.arguments.get(name)
+                if not query:
+                    query.append(_query_of(self._environ))
+                return query[0].get(name)
+
+            return MappingProxyType(extractor.choose(self._found, lookup))
+        except Exception:  # noqa: BLE001 - no id is no reason to fail
+            self._plan.report("ids")
+            return NO_IDS
+
+    def _scan_body(self) -> Mapping[str, str]:
+        extractor = self._plan.ids
+        environ = self._environ
+        content_type = environ.get("CONTENT_TYPE", "")
+        limit = self._plan.scan_limit
+        body = self.body
+        declared = body.declared
+        if (
+            not extractor.body
+            or declared == 0
+            or (declared is not None and declared > limit)
+            or environ.get("HTTP_CONTENT_ENCODING")
+            or not extractor.holds_ids(content_type)
+        ):
+            return NO_IDS
+        try:
+            if declared is None:
+                body.peek_at(0, limit + 1)
+                if not body.complete:
+                    return NO_IDS
+            if not body.replayable:
+                return NO_IDS
+            data = body.getvalue()
+        except Exception:  # noqa: BLE001 - the handler gets the same error when it reads
+            return NO_IDS
+        return extractor.from_body(data, content_type)
+
+    # Bind
+
+    @property
+    def trace(self) -> RequestTrace:
+        """What ``g.trace`` is."""
+        if self._trace is None:
+            if self.span is INVALID_SPAN and not self._owner:
+                self._adopt(get_current_span())
+            self._trace = RequestTrace(self)
+        return self._trace
+
+    def bind(self) -> None:
+        """The URL is matched: name the span by its route, take ids from the URL's arguments."""
+        if self._bound:
+            return
+        route = self._plan.route_of(self._environ)
+        if route is None:
+            return
+        self._bound = True
+        self._route = route.rule
+        span = self.span
+        if self._plan.ids.reads_path:
+            self._ids = self._find_ids(route)
+            if span.is_recording() and self._ids:
+                span.set_attributes(dict(self._ids))
+        if route.rule is not None and span.is_recording():
+            # Only if nobody else did: an application may call update_name itself, and of nested
+            # applications the innermost knows best.
+            if getattr(span, "name", None) == spans.span_name(self._method, None):
+                span.update_name(spans.span_name(self._method, route.rule))
+            if "http.route" not in (getattr(span, "attributes", None) or ()):
+                span.set_attribute("http.route", route.rule)
+
+    # Respond
+
+    def respond(self, start_response: StartResponse) -> StartResponse:
+        """`start_response` with the trace headers added, on every status."""
+
+        def traced_start_response(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+        ) -> Callable[[bytes], object]:
+            try:
+                headers = self._respond(status, headers)
+            except Exception:  # noqa: BLE001 - the answer goes out as it is
+                self._plan.report("respond")
+            if exc_info is None:
+                return start_response(status, headers)
+            return start_response(status, headers, exc_info)
+
+        return traced_start_response
+
+    def _respond(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        plan = self._plan
+        self._status = int(status[:3])
+        if self.span is INVALID_SPAN and not self._owner:
+            self._adopt(get_current_span())
+        self.bind()
+        if self._status in _BODYLESS or self._environ.get("REQUEST_METHOD") == "HEAD":
+            self.remaining = 0
+        else:
+            for name, value in headers:
+                if name.lower() == "content-length" and value.isdigit():
+                    self.remaining = int(value)
+        if plan.captures_response_headers and self._owner and self.span.is_recording():
+            spans.capture_response_headers(self.span, headers)
+        span_context = self.span.get_span_context()
+        if plan.headers is None or not self._writes_headers or not span_context.is_valid:
+            return headers
+        parent = self.parent_span_id
+        return plan.headers.write(
+            headers,
+            format_trace_id(span_context.trace_id),
+            format_span_id(span_context.span_id),
+            None if parent is None else format_span_id(parent),
+            span_context.trace_flags,
+        )
+
+    def failed(self, error: BaseException) -> None:
+        """An exception happened, whether or not an error handler answers for it."""
+        if error is self._error:
+            return
+        self._error = error
+        if self._outer is not None:
+            self._outer.failed(error)
+        elif self._owner and self.span.is_recording():
+            self.span.record_exception(error)
+
+    # Finish
+
+    def stream(self, iterable: Iterable[bytes]) -> Iterable[bytes]:
+        """What goes to the server: `iterable`, with the context back around every chunk.
+
+        Complete bodies and files that the server sends itself go out as they are.
+        """
+        if isinstance(iterable, list | tuple) or _is_file(iterable, self._environ):
+            self.finish()
+            return iterable
+        return _TracedResponse(self, iterable)
+
+    def end_span(self) -> None:
+        """The answer is out: record its outcome, once."""
+        if self._finished:
+            return
+        self._finished = True
+        try:
+            self._end_span()
+        except Exception:  # noqa: BLE001 - the answer is out already
+            self._plan.report("finish")
+
+    def _end_span(self) -> None:
+        if not self._owner:
+            return
+        span = self.span
+        error_type = None
+        if span.is_recording():
+            error_type = spans.set_outcome(span, self._status, self._error)
+        elif self._status is None or self._status >= 500:
+            error_type = str(self._status) if self._error is None else spans.error_type(self._error)
+        metrics = self._plan.metrics
+        if metrics is not None:
+            metrics.finished(
+                self._method,
+                self._scheme,
+                seconds=perf_counter() - self._start,
+                status=self._status,
+                route=self._route,
+                error_type=error_type,
+                body_size=self.body.size,
+                context=self.context,
+            )
+        span.end()
+
+    def finish(self) -> None:
+        """The request is over: span ended, body released; any further call does nothing."""
+        self.end_span()
+        if self._outer is None:
+            self.body.close()
+
+
+class _TracedResponse:
+    """A response iterable inside its request's context, which ends with it."""
+
+    __slots__ = ("_exchange", "_iterable", "_iterator")
+
+    def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
+        self._exchange = exchange
+        self._iterable = iterable
+        self._iterator: Iterator[bytes] | None = None
+
+    def __iter__(self) -> _TracedResponse:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        token = otel_context.attach(exchange.context)
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._iterable)
+            chunk = next(self._iterator)
+        except StopIteration:
+            exchange.end_span()
+            raise
+        except BaseException as error:
+            exchange.failed(error)
+            raise
+        finally:
+            otel_context.detach(token)
+        if exchange.remaining >= 0:
+            exchange.remaining -= len(chunk)
+            if exchange.remaining <= 0:
+                # All that Content-Length promised: test clients may never ask for the end.
+                exchange.end_span()
+        return chunk
+
+    def close(self) -> None:
+        exchange = self._exchange
+        token = otel_context.attach(exchange.context)
+        try:
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            exchange.failed(error)
+            raise
+        finally:
+            otel_context.detach(token)
+            exchange.finish()
+
+
+def _is_server_span_of_another(span: Span) -> bool:
+    """Whether OpenTelemetry's own middleware already started this request's server span.
+
+    The server span of one of our requests that calls an application in its own process is not it.
+    """
+    if getattr(span, "kind", None) is not SpanKind.SERVER:
+        return False
+    ours: Any = otel_context.get_value(TRACE_KEY)
+    return ours is None or ours.span is not span
+
+
+def _is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(wrapper, type):
+        return isinstance(iterable, wrapper)
+    # uWSGI's wrapper is a function that returns the file itself.
+    return (
+        wrapper is not None and not isinstance(iterable, FileWrapper) and hasattr(iterable, "read")
+    )
+
+
+def _url(environ: WSGIEnvironment) -> str:
+    host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{path}"
+
+
+def _query_of(environ: WSGIEnvironment) -> Mapping[str, str]:
+    from urllib.parse import parse_qsl
+
+    pairs = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=1000)
+    return dict(reversed(pairs))

@@ -1,0 +1,231 @@
+"""`BodyTrace.init_app`: the settings read, everything wired, nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, got_request_exception, request
+from opentelemetry.trace import Tracer, get_tracer
+from opentelemetry.util.http import (
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST,
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
+)
+from werkzeug.exceptions import HTTPException
+
+from . import sdk
+from .body import BodyRules
+from .exceptions import BodyTraceError, ConfigError
+from .exchange import Exchange, Plan, Route, run
+from .headers import HeaderWriter
+from .ids import compile_rules
+from .metrics import ServerMetrics
+from .pool import BufferPool
+from .propagation import BusinessIdGenerator
+from .request import ReplayableRequest, replayable, tracing_globals
+from .settings import Settings, load
+from .spans import Redactor
+from .trace import TRACE_KEY
+from .version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+_SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What ``app.extensions["bodytrace"]`` holds; `plan` is None while switched off."""
+
+    settings: Settings
+    plan: Plan | None = None
+
+
+class BodyTrace:
+    """The extension: ``BodyTrace(app)``, or ``BodyTrace()`` and `init_app` later.
+
+    :param app: the application.
+    :param tracer_provider: makes the spans; default the global one, set up from the ``OTEL_*``
+        variables if nobody did.
+    :param meter_provider: takes the metrics; default the global one.
+    :param settings: any setting by its lower-case name, such as ``body_limit="1MiB"``; the
+        environment and ``app.config`` come before it.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        **settings: Any,
+    ) -> None:
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._keywords = settings
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Attach to `app`. Settings are read here, once; changes made later have no effect.
+
+        :raises ConfigError: a setting is unknown, malformed or contradicts another.
+        :raises BodyTraceError: `app` has the extension already.
+        """
+        if "bodytrace" in app.extensions:
+            raise BodyTraceError(
+                f"BodyTrace is already attached to {app!r}: call init_app once, and for another "
+                "configuration make another app"
+            )
+        settings = load(app.config, self._keywords)
+        if not settings.enabled:
+            app.extensions["bodytrace"] = State(settings)
+            return
+        plan = make_plan(
+            settings,
+            name=app.name,
+            tracer_provider=self._tracer_provider,
+            meter_provider=self._meter_provider,
+            route_of=_route_of,
+            late_span=lambda: getattr(app, "_is_instrumented_by_opentelemetry", False),
+        )
+        app.extensions["bodytrace"] = State(settings, plan)
+        _attach(app, plan)
+
+
+def _attach(app: Flask, plan: Plan) -> None:
+    inner = app.wsgi_app
+
+    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # Applications may set their own classes after init_app.
+        if not issubclass(app.request_class, ReplayableRequest):
+            _adopt_classes(app, plan)
+        return run(plan, inner, environ, start_response)
+
+    def bind() -> None:
+        exchange = _current_exchange()
+        if exchange is not None:
+            exchange.bind()
+
+    handle_user_exception = app.handle_user_exception
+
+    def seen_user_exception(error: Exception) -> Any:
+        _failed(app, error)
+        return handle_user_exception(error)
+
+    _adopt_classes(app, plan)
+    app.before_request_funcs.setdefault(None, []).insert(0, bind)
+    # The signal fires for unhandled exceptions only; handlers that answer for one come here.
+    app.handle_user_exception = seen_user_exception  # type: ignore[method-assign,assignment]
+    got_request_exception.connect(_on_exception, app)
+    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+
+
+def _adopt_classes(app: Flask, plan: Plan) -> None:
+    app.request_class = replayable(app.request_class, plan.bodies)  # type: ignore[assignment]
+    app.app_ctx_globals_class = tracing_globals(app.app_ctx_globals_class)
+
+
+def _on_exception(sender: Flask, exception: BaseException, **_: Any) -> None:
+    _failed(sender, exception)
+
+
+def _failed(app: Flask, error: BaseException) -> None:
+    exchange = _current_exchange()
+    # abort() and routing are answers, not failures.
+    if exchange is not None and not isinstance(error, HTTPException):
+        exchange.failed(error)
+
+
+def _current_exchange() -> Exchange | None:
+    exchange = request.environ.get(TRACE_KEY)
+    return exchange if isinstance(exchange, Exchange) else None
+
+
+def _route_of(environ: WSGIEnvironment) -> Route | None:
+    matched = environ.get("werkzeug.request")
+    rule = getattr(matched, "url_rule", None)
+    if matched is None or rule is None:
+        return None
+    return Route(rule.rule, matched.view_args or {})
+
+
+def make_plan(
+    settings: Settings,
+    *,
+    name: str,
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    **framework: Any,
+) -> Plan:
+    """Make the settings into what a request needs; shared with `BodyTraceMiddleware`.
+
+    :param name: the service name where ``OTEL_*`` gives none.
+    :param framework: `Plan`'s `route_of` and `late_span`.
+    :raises ConfigError: what is configured cannot work together.
+    """
+    provider = sdk.tracer_provider(tracer_provider, name)
+    tracer = get_tracer("flask_bodytrace", __version__, provider, _SCHEMA)
+    chooses = isinstance(getattr(tracer, "id_generator", None), BusinessIdGenerator)
+    if settings.trace_key and not chooses:
+        raise ConfigError(
+            f"BODYTRACE_TRACE_KEY={settings.trace_key!r} needs a tracer provider with "
+            "flask_bodytrace's id generator: set OTEL_PYTHON_ID_GENERATOR=bodytrace, or make it "
+            "with TracerProvider(id_generator=BusinessIdGenerator()), or pass no provider"
+        )
+    metrics = None
+    if settings.metrics:
+        metrics = ServerMetrics(sdk.meter_provider(meter_provider, name))
+    pool = BufferPool(largest=settings.memory_limit, limit=settings.pool_limit)
+    if metrics is not None:
+        metrics.observe(pool)
+        bodies = BodyRules(
+            pool,
+            settings.memory_limit,
+            settings.body_limit,
+            settings.over_limit == "reject",
+            metrics.body_event,
+        )
+    else:
+        bodies = BodyRules(
+            pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
+        )
+    return Plan(
+        tracer=tracer,
+        bodies=bodies,
+        ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
+        scan_limit=settings.id_scan_limit,
+        trace_key=settings.trace_key,
+        hash_key=settings.hash_key,
+        baggage=settings.baggage,
+        incoming=settings.incoming,
+        excluded=_excluded(settings),
+        headers=HeaderWriter(settings.response_headers) if settings.response_headers else None,
+        metrics=metrics,
+        redactor=Redactor(settings.redact),
+        chooses_trace_id=chooses,
+        captures_request_headers=bool(
+            os.environ.get(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST)
+        ),
+        captures_response_headers=bool(
+            os.environ.get(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE)
+        ),
+        **framework,
+    )
+
+
+def _excluded(settings: Settings) -> re.Pattern[str] | None:
+    patterns = list(settings.excluded_urls)
+    # OpenTelemetry's variable for its own Flask instrumentation, and its general one, count too.
+    standard = os.environ.get("OTEL_PYTHON_FLASK_EXCLUDED_URLS") or os.environ.get(
+        "OTEL_PYTHON_EXCLUDED_URLS", ""
+    )
+    patterns += filter(None, (pattern.strip() for pattern in standard.split(",")))
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None

@@ -1,0 +1,147 @@
+"""Trace headers on responses: writing and reading them. Pure, no I/O, no OpenTelemetry.
+
+Three forms are written on request and all are read: ``x-trace`` (X-Trace-ID, X-Span-ID,
+X-Parent-Span-ID), ``server-timing`` (``traceparent;desc="00-…"``, as RUM agents read it; the W3C
+Level 3 draft says ``trace;desc=00-…``) and ``traceresponse`` (withdrawn from W3C Level 2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+FORMS = ("x-trace", "server-timing", "traceresponse")
+BUDGET = 4096
+"""What one response may gain by us, bytes; whole headers are left out beyond it."""
+
+Header = tuple[str, str]
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_TIMING = re.compile(r'(?:^|,)\s*(?:traceparent|trace)\s*;\s*desc\s*=\s*"?([^",;\s]+)')
+_ZERO_TRACE = "0" * 32
+_ZERO_SPAN = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class SpanReference:
+    """Which span answered: ids in lower-case hex, None where the response does not say."""
+
+    trace_id: str
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    sampled: bool | None = None
+
+
+class HeaderWriter:
+    """Writes the chosen forms on a response.
+
+    :param forms: any of `FORMS`.
+    """
+
+    __slots__ = ("_server_timing", "_traceresponse", "_x_trace", "exposed")
+
+    def __init__(self, forms: Sequence[str]) -> None:
+        self._x_trace = "x-trace" in forms
+        self._server_timing = "server-timing" in forms
+        self._traceresponse = "traceresponse" in forms
+        self.exposed: list[str] = []
+        if self._x_trace:
+            self.exposed += ["X-Trace-ID", "X-Span-ID", "X-Parent-Span-ID"]
+        if self._server_timing:
+            self.exposed.append("Server-Timing")
+        if self._traceresponse:
+            self.exposed.append("traceresponse")
+
+    def write(
+        self,
+        headers: Sequence[Header],
+        trace_id: str,
+        span_id: str,
+        parent_span_id: str | None,
+        flags: int,
+        calls: Sequence[str] = (),
+    ) -> list[Header]:
+        """`headers` and ours, as a new list; what the application set itself stays.
+
+        :param flags: W3C trace flags, a bit field.
+        :param calls: further Server-Timing entries (relayed calls), written while they fit.
+        """
+        result = list(headers)
+        added: list[Header] = []
+        if self._x_trace:
+            added = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
+            if parent_span_id is not None:
+                added.append(("X-Parent-Span-ID", parent_span_id))
+        if self._server_timing or self._traceresponse:
+            traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
+            if self._traceresponse:
+                added.append(("traceresponse", traceparent))
+            if self._server_timing:
+                timing = [f'traceparent;desc="{traceparent}"', *calls]
+                _merge(result, "Server-Timing", ", ".join(timing))
+        result += added
+        if any(name.lower() == "access-control-allow-origin" for name, _ in headers):
+            expose(result, self.exposed)
+        return result
+
+
+def expose(headers: list[Header], names: Iterable[str]) -> None:
+    """Add `names` to Access-Control-Expose-Headers, in place, each once."""
+    present = {
+        name.strip().lower()
+        for header, value in headers
+        if header.lower() == "access-control-expose-headers"
+        for name in value.split(",")
+    }
+    if "*" in present:
+        return
+    missing = [name for name in names if name.lower() not in present]
+    if missing:
+        _merge(headers, "Access-Control-Expose-Headers", ", ".join(missing))
+
+
+def parse(headers: Iterable[Header]) -> SpanReference | None:
+    """Which span a response names, in any of the known forms; None if it names none validly.
+
+    :param headers: (name, value) pairs, untrusted.
+    """
+    fields: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        fields[key] = f"{fields[key]}, {value}" if key in fields else value
+    traceparent = _TRACEPARENT.fullmatch(fields.get("traceresponse", "").strip())
+    if traceparent is None and (timing := _TIMING.search(fields.get("server-timing", "")[:BUDGET])):
+        traceparent = _TRACEPARENT.fullmatch(timing[1])
+    trace_id = _hex(fields.get("x-trace-id"), 32)
+    if trace_id is not None:
+        sampled = None
+        if traceparent is not None and traceparent[1] == trace_id:
+            sampled = bool(int(traceparent[3], 16) & 1)
+        return SpanReference(
+            trace_id,
+            _hex(fields.get("x-span-id"), 16),
+            _hex(fields.get("x-parent-span-id"), 16),
+            sampled,
+        )
+    if traceparent is None or traceparent[1] == _ZERO_TRACE or traceparent[2] == _ZERO_SPAN:
+        return None
+    return SpanReference(traceparent[1], traceparent[2], sampled=bool(int(traceparent[3], 16) & 1))
+
+
+def _hex(text: str | None, length: int) -> str | None:
+    if text is None:
+        return None
+    text = text.strip().lower()
+    if re.fullmatch(rf"[0-9a-f]{{{length}}}", text) and text.strip("0"):
+        return text
+    return None
+
+
+def _merge(headers: list[Header], name: str, value: str) -> None:
+    lowered = name.lower()
+    for index, (header, present) in enumerate(headers):
+        if header.lower() == lowered:
+            headers[index] = (header, f"{present}, {value}" if present.strip() else value)
+            return
+    headers.append((name, value))

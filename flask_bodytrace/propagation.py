@@ -1,0 +1,219 @@
+"""Incoming trace context, the X-Trace-ID propagator and the business-key id generator."""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from opentelemetry import propagate
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.wsgi import wsgi_getter
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    TraceState,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from .ids import keyed_hash
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+_CORRELATION_KEY = "flask_bodytrace.correlation_id"
+_MAX_CORRELATION_ID = 128
+_HEX = re.compile(r"[0-9a-f]{32}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SPAN_HEX = re.compile(r"[0-9a-f]{16}")
+_CORRELATION_ID = re.compile(r"[!-~]+")
+_TRACEPARENT = re.compile(
+    r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
+)
+_STATE_KEY = re.compile(
+    r"[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13}"
+)
+_STATE_VALUE = re.compile(r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+_MAX_STATE_MEMBERS = 32
+
+
+def parse_traceparent(traceparent: str, tracestate: str = "") -> SpanContext | None:
+    """A W3C Trace Context pair (Level 1 and 2, 3.2 and 3.3); None unless it is valid throughout.
+
+    An invalid tracestate is dropped as a whole and leaves the traceparent standing.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, rest = match.groups()
+    if version == "ff" or (version == "00" and rest):
+        return None
+    trace, span = int(trace_id, 16), int(span_id, 16)
+    if not (trace and span):
+        return None
+    state = parse_tracestate(tracestate) if tracestate else None
+    return SpanContext(trace, span, True, TraceFlags(int(flags, 16)), state)
+
+
+def parse_tracestate(text: str) -> TraceState | None:
+    """A W3C tracestate list; None if any member is malformed, doubled, or there are over 32."""
+    members: dict[str, str] = {}
+    for part in text.split(","):
+        member = part.strip(" \t")
+        if not member:
+            continue
+        key, equals, value = member.partition("=")
+        if (
+            not equals
+            or key in members
+            or _STATE_KEY.fullmatch(key) is None
+            or _STATE_VALUE.fullmatch(value) is None
+        ):
+            return None
+        members[key] = value
+    if not members or len(members) > _MAX_STATE_MEMBERS:
+        return None
+    return TraceState(list(members.items()))
+
+
+def extract(environ: WSGIEnvironment) -> Context:
+    """What the globally configured propagators (``OTEL_PROPAGATORS``) find in a request.
+
+    W3C Trace Context is parsed by our own, strict parser in place of OpenTelemetry's.
+    """
+    textmap = propagate.get_global_textmap()
+    context = Context()
+    for propagator in textmap._propagators if type(textmap) is CompositePropagator else (textmap,):
+        kind = type(propagator)
+        if kind is TraceContextTextMapPropagator:
+            traceparent = environ.get("HTTP_TRACEPARENT")
+            if traceparent is not None:
+                parent = parse_traceparent(traceparent, environ.get("HTTP_TRACESTATE", ""))
+                if parent is not None:
+                    context = set_span_in_context(NonRecordingSpan(parent), context)
+        elif kind is not W3CBaggagePropagator or "HTTP_BAGGAGE" in environ:
+            context = propagator.extract(environ, context, wsgi_getter)
+    return context
+
+
+def parse_trace_id(text: str) -> int | None:
+    """A trace id from 32 hex digits or a UUID; None for anything else."""
+    lowered = text.strip().lower()
+    if _HEX.fullmatch(lowered) or _UUID.fullmatch(lowered):
+        return int(lowered.replace("-", ""), 16) or None
+    return None
+
+
+def parse_correlation_id(text: str) -> str | None:
+    """A caller's own id: visible ASCII, cut to 128 characters; None if it holds anything else."""
+    text = text.strip()[:_MAX_CORRELATION_ID]
+    return text if _CORRELATION_ID.fullmatch(text) else None
+
+
+def correlation_id(context: Context) -> str | None:
+    """The correlation id `XTracePropagator` left in `context`."""
+    value = context.get(_CORRELATION_KEY)
+    return value if isinstance(value, str) else None
+
+
+class XTracePropagator(TextMapPropagator):
+    """``X-Trace-ID``, in HTTP headers and gRPC metadata; ``xtrace`` in ``OTEL_PROPAGATORS``.
+
+    32 hex digits or a UUID become the trace id; X-Span-ID, where it comes too, the parent. Anything
+    else is kept as a correlation id. A context another propagator already found stays.
+    """
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Add the remote span, or the correlation id, to `context`."""
+        context = Context() if context is None else context
+        values = getter.get(carrier, "x-trace-id")
+        if not values:
+            return context
+        trace_id = parse_trace_id(values[0])
+        if trace_id is None:
+            correlation = parse_correlation_id(values[0])
+            return Context({**context, _CORRELATION_KEY: correlation}) if correlation else context
+        if get_current_span(context).get_span_context().is_valid:
+            return context
+        span_ids = getter.get(carrier, "x-span-id")
+        parent = remote_parent(trace_id, span_ids[0] if span_ids else "")
+        return set_span_in_context(NonRecordingSpan(parent), context)
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the current span's ids; names in lower case, as gRPC demands."""
+        span_context = get_current_span(context).get_span_context()
+        if span_context.is_valid:
+            setter.set(carrier, "x-trace-id", format_trace_id(span_context.trace_id))
+            setter.set(carrier, "x-span-id", format_span_id(span_context.span_id))
+
+    @property
+    def fields(self) -> set[str]:
+        """The names `inject` writes."""
+        return {"x-trace-id", "x-span-id"}
+
+
+def remote_parent(trace_id: int, span_id: str = "") -> SpanContext:
+    """A parent for a caller that named a trace; where it named no span, one is made up."""
+    lowered = span_id.strip().lower()
+    parent = int(lowered, 16) if _SPAN_HEX.fullmatch(lowered) else 0
+    return SpanContext(
+        trace_id,
+        parent or RandomIdGenerator().generate_span_id(),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+
+
+preset_trace_id: ContextVar[int] = ContextVar("flask_bodytrace.preset_trace_id", default=0)
+"""The id the next root span gets from `BusinessIdGenerator`; 0 is a random one."""
+
+
+class BusinessIdGenerator(RandomIdGenerator):
+    """Random ids, but for traces whose id was chosen: from a business key or by X-Trace-ID.
+
+    ``OTEL_PYTHON_ID_GENERATOR=bodytrace`` selects it. The W3C random flag is not claimed for
+    chosen ids.
+    """
+
+    def generate_trace_id(self) -> int:
+        """A 128-bit trace id."""
+        return preset_trace_id.get() or super().generate_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        """Whether the id just generated has 56 random bits (W3C Trace Context Level 2)."""
+        return not preset_trace_id.get()
+
+
+def derive_trace_id(value: str, key: str = "") -> int:
+    """The trace id of a business key: 128 bits of keyed BLAKE2b, never 0.
+
+    :param value: the id as it appears in the request, such as ``ORD123456``.
+    :param key: ``BODYTRACE_HASH_KEY``.
+    """
+    return int.from_bytes(keyed_hash(value, key.encode()), "big") or 1

@@ -1,0 +1,170 @@
+"""What Flask hands to a view: the request, its body re-readable in any order, and ``g.trace``."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+
+from flask import has_request_context
+from flask import request as current_request
+from werkzeug.wrappers import Request
+
+from .body import BODY_KEY, BodyStream, CachedBody
+from .trace import TRACE_KEY
+
+if TYPE_CHECKING:
+    from .body import BodyRules
+
+
+class ReplayableRequest(Request):
+    """Mixed in below an application's own request class by `replayable`.
+
+    What an accessor returns is what Werkzeug's returns when it is the first one used;
+    in particular `data` of a form is empty, and `get_data` is always the raw body.
+    """
+
+    body_rules: ClassVar[BodyRules]
+    _own_body: CachedBody | None = None
+    _unparsed: IO[bytes] | None = None
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """The body from byte 0, or from where the last reader that did not finish it stopped.
+
+        :raises RequestEntityTooLarge: (413) larger than `max_content_length`.
+        """
+        replaced = self.__dict__.get("stream")
+        if replaced is not None:
+            return cast("IO[bytes]", replaced)
+        self._body()
+        return cast("IO[bytes]", self.environ["wsgi.input"])
+
+    @stream.setter
+    def stream(self, value: IO[bytes]) -> None:
+        self.__dict__["stream"] = value
+
+    def _body(self) -> CachedBody:
+        """The body, held to this request's `max_content_length`."""
+        if self.shallow:
+            raise RuntimeError(
+                "This request was created with 'shallow=True', reading from the input stream is "
+                "disabled."
+            )
+        stream = self.environ["wsgi.input"]
+        if type(stream) is BodyStream:
+            body = stream.body
+        else:
+            body = CachedBody(self.environ, self.body_rules)
+            if self.environ[BODY_KEY] is body:
+                self._own_body = body
+        body.check_limit(self.max_content_length)
+        return body
+
+    def get_data(  # type: ignore[override]  # Werkzeug's overloads say the same
+        self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False
+    ) -> bytes | str:
+        """The whole raw body, whatever read it before.
+
+        :raises ClientDisconnected: (400) the client sent less than it declared.
+        :raises RequestEntityTooLarge: (413) over a limit.
+        :raises BodyNotReplayable: over ``BODYTRACE_BODY_LIMIT`` and read before.
+        """
+        data: bytes | None = getattr(self, "_cached_data", None)
+        if data is None:
+            if "stream" in self.__dict__:
+                return cast(
+                    "bytes | str",
+                    super().get_data(cache, as_text, parse_form_data),  # type: ignore[call-overload]
+                )
+            if parse_form_data:
+                self._load_form_data()
+            unparsed = self._unparsed if parse_form_data else None
+            if unparsed is not None and unparsed.tell():
+                # The form parser took the body: Werkzeug's answer is what it left over.
+                data = unparsed.read()
+            else:
+                body = self._body()
+                data = body.getvalue()
+                body.rewind()
+                if cache:
+                    self._cached_data = data
+        return data.decode(errors="replace") if as_text else data
+
+    def _get_stream_for_parsing(self) -> IO[bytes]:
+        if getattr(self, "_cached_data", None) is not None or "stream" in self.__dict__:
+            return super()._get_stream_for_parsing()
+        body = self._body()
+        data = body.small()
+        stream: Any
+        if data is not None:
+            stream = io.BytesIO(data)
+        else:
+            stream = body.open() if body.replayable else self.environ["wsgi.input"]
+        self._unparsed = stream
+        return cast("IO[bytes]", stream)
+
+    def _load_form_data(self) -> None:
+        if "form" in self.__dict__:
+            return
+        replaced = "stream" in self.__dict__
+        super()._load_form_data()
+        if not replaced:
+            # Werkzeug pins the stream it parsed; ours starts over for the next reader.
+            self.__dict__.pop("stream", None)
+            stream = self.environ["wsgi.input"]
+            if type(stream) is BodyStream:
+                stream.body.rewind()
+
+    def close(self) -> None:
+        """Close uploaded files, and the body if this request made it for itself."""
+        super().close()
+        if self._own_body is not None:
+            self._own_body.close()
+
+
+def replayable(request_class: type[Request], rules: BodyRules) -> type[Request]:
+    """`request_class` with re-readable bodies; its own overrides stay in front.
+
+    :param rules: for requests that did not come through the WSGI wrapper, such as those of
+        ``app.test_request_context``.
+    """
+    if issubclass(request_class, ReplayableRequest):
+        return request_class
+    return type(
+        request_class.__name__,
+        (request_class, ReplayableRequest),
+        {
+            "__module__": request_class.__module__,
+            "__qualname__": request_class.__qualname__,
+            "__doc__": request_class.__doc__,
+            "body_rules": rules,
+        },
+    )
+
+
+class _TraceOnG:
+    """Gives ``g`` a `trace` that is the current request's, however ``g`` is shared or copied."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "trace" and has_request_context():
+            source = current_request.environ.get(TRACE_KEY)
+            if source is not None:
+                return source.trace
+        inherited = getattr(super(), "__getattr__", None)
+        if inherited is None:
+            raise AttributeError(name)
+        return inherited(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As Flask's; also finds `trace`."""
+        return getattr(self, name, default)
+
+    def __contains__(self, item: str) -> bool:
+        return hasattr(self, item) if item == "trace" else item in self.__dict__
+
+
+def tracing_globals(globals_class: type[Any]) -> type[Any]:
+    """`globals_class`, the class of ``g``, with a `trace` attribute."""
+    if issubclass(globals_class, _TraceOnG):
+        return globals_class
+    return type(globals_class.__name__, (_TraceOnG, globals_class), {})

@@ -1,0 +1,125 @@
+"""The OpenTelemetry SDK, set up from the standard ``OTEL_*`` variables where nobody else did."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+
+from .exceptions import ConfigError
+from .propagation import BusinessIdGenerator
+
+_OTLP_BY_PROTOCOL = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+_PACKAGES = {
+    "otlp": "flask-bodytrace[otlp]",
+    "otlp_proto_http": "flask-bodytrace[otlp]",
+    "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
+    "zipkin": "flask-bodytrace[zipkin]",
+}
+
+
+def tracer_provider(given: TracerProvider | None, app_name: str) -> TracerProvider:
+    """The provider to use: the one given, else the global one, else one made from ``OTEL_*``.
+
+    :param app_name: the service name where ``OTEL_SERVICE_NAME`` and
+        ``OTEL_RESOURCE_ATTRIBUTES`` give none.
+    :raises ConfigError: ``OTEL_TRACES_EXPORTER`` or ``OTEL_PYTHON_ID_GENERATOR`` names something
+        that is not installed.
+    """
+    if given is not None:
+        return given
+    current = trace.get_tracer_provider()
+    if not isinstance(current, ProxyTracerProvider):
+        return current
+    provider = SdkTracerProvider(resource=_resource(app_name), id_generator=_id_generator())
+    for name in _exporter_names():
+        exporter = _load("opentelemetry_traces_exporter", name, "OTEL_TRACES_EXPORTER")()
+        # Somebody reading the console waits for the span, not for a batch.
+        processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
+        provider.add_span_processor(processor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def meter_provider(given: MeterProvider | None, app_name: str) -> MeterProvider | None:
+    """The meter provider to use; None leaves it to the global one, whoever sets that later.
+
+    One is made only where ``OTEL_METRICS_EXPORTER`` asks for it and the global one is still free.
+
+    :raises ConfigError: ``OTEL_METRICS_EXPORTER`` names something that is not installed.
+    """
+    if given is not None:
+        return given
+    names = _split(os.environ.get("OTEL_METRICS_EXPORTER", ""))
+    if not names or isinstance(metrics.get_meter_provider(), SdkMeterProvider):
+        return None
+    readers: list[MetricReader] = []
+    for name in names:
+        made = _load("opentelemetry_metrics_exporter", name, "OTEL_METRICS_EXPORTER")()
+        readers.append(
+            made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made)
+        )
+    provider = SdkMeterProvider(metric_readers=readers, resource=_resource(app_name))
+    metrics.set_meter_provider(provider)
+    return provider
+
+
+def _resource(app_name: str) -> Resource:
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    return Resource.create({} if named else {"service.name": app_name})
+
+
+def _id_generator() -> IdGenerator:
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
+    if name in {"", "bodytrace"}:
+        return BusinessIdGenerator()
+    generator: IdGenerator = _load("opentelemetry_id_generator", name, "OTEL_PYTHON_ID_GENERATOR")()
+    return generator
+
+
+def _exporter_names() -> list[str]:
+    configured = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
+    if configured:
+        return _split(configured)
+    # The specification's default is otlp; without an OTLP exporter installed there is none.
+    return ["otlp"] if _find("opentelemetry_traces_exporter", "otlp") else []
+
+
+def _split(names: str) -> list[str]:
+    return [name for name in map(str.strip, names.split(",")) if name not in {"", "none"}]
+
+
+def _find(group: str, name: str) -> EntryPoint | None:
+    candidates = [name]
+    if name == "otlp":
+        protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
+        chosen = _OTLP_BY_PROTOCOL.get(protocol)
+        candidates = [chosen] if chosen else [*_OTLP_BY_PROTOCOL.values(), name]
+    elif name == "zipkin":
+        candidates = ["zipkin_json", name]
+    for candidate in candidates:
+        for entry_point in entry_points(group=group, name=candidate):
+            return entry_point
+    return None
+
+
+def _load(group: str, name: str, variable: str) -> Any:
+    entry_point = _find(group, name)
+    if entry_point is None:
+        installed = ", ".join(sorted({e.name for e in entry_points(group=group)})) or "none"
+        package = _PACKAGES.get(name)
+        fix = f"pip install '{package}'" if package else "install the package that provides it"
+        raise ConfigError(f"{variable}={name!r} is not installed (there is: {installed}): {fix}")
+    return entry_point.load()

@@ -1,0 +1,284 @@
+"""Every setting: its key, default, unit and one line each; read once, by ``init_app``.
+
+A key is ``BODYTRACE_`` and the field's name in capitals. What counts, first to last: the
+environment (``FLASK_BODYTRACE_KEY`` or ``FLASK_BODYTRACE__KEY``), ``app.config``, the keyword
+argument, the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from .exceptions import ConfigError
+from .headers import FORMS
+from .ids import Rules, check_rules, parse_rules
+
+PREFIX = "BODYTRACE_"
+_UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+_UNITS |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)")
+_SHOWN = 60
+
+
+class _Unacceptable(Exception):
+    """A parser's refusal; says what it accepts."""
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off", ""}:
+        return False
+    raise _Unacceptable("true or false (also 1/0, yes/no, on/off)")
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS:
+        raise _Unacceptable("a number of bytes, such as 1048576, '64KiB' or '16MiB'")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    raise _Unacceptable("a string")
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(filter(None, (name.strip() for name in value.split(","))))
+    if isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(name, str) for name in value
+    ):
+        return tuple(value)
+    raise _Unacceptable("names separated by commas, or a list of them")
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in choices:
+            raise _Unacceptable(f"one of {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _choices(*choices: str) -> Callable[[Any], tuple[str, ...]]:
+    def parse(value: Any) -> tuple[str, ...]:
+        names = tuple(name.lower() for name in _names(value))
+        if any(name not in choices for name in names):
+            raise _Unacceptable(f"any of {', '.join(choices)}, separated by commas")
+        return names
+
+    return parse
+
+
+def _incoming(value: Any) -> Any:
+    if callable(value):
+        return value
+    try:
+        return _choice("continue", "link", "ignore")(value)
+    except _Unacceptable as error:
+        raise _Unacceptable(f"{error}, or a callable(environ) returning one of them") from None
+
+
+def _rules(value: Any) -> Rules:
+    accepted = (
+        "'orderId,user.id=customer.id', or a mapping of attribute names to sources "
+        "(orderId, path:name, query:name, header:Name)"
+    )
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise _Unacceptable(accepted) from None
+    try:
+        if isinstance(value, str):
+            rules: dict[str, list[str]] = parse_rules(value)
+        elif isinstance(value, Mapping):
+            rules = {str(name): list(_names(sources)) for name, sources in value.items()}
+        elif isinstance(value, list | tuple):
+            rules = parse_rules(",".join(_names(value)))
+        else:
+            raise _Unacceptable(accepted)
+        check_rules(rules)
+    except ConfigError as error:
+        raise _Unacceptable(f"{accepted}; {error}") from None
+    return rules
+
+
+def _setting(
+    default: Any, parse: Callable[[Any], Any], doc: str, *, unit: str = "", secret: bool = False
+) -> Any:
+    return field(
+        default=default, metadata={"parse": parse, "doc": doc, "unit": unit, "secret": secret}
+    )
+
+
+Incoming = Literal["continue", "link", "ignore"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one application.
+
+    Lines read: default, parser, what it does, unit.
+    """
+
+    enabled: bool = _setting(True, _boolean, "kill switch: off leaves the application untouched")
+
+    memory_limit: int = _setting(1 << 20, _size, "larger bodies go to a temporary file", unit="B")
+    body_limit: int = _setting(16 << 20, _size, "larger bodies are not kept", unit="B")
+    over_limit: str = _setting(
+        "pass", _choice("pass", "reject"), "over the limit: pass the stream on once, or 413"
+    )
+    pool_limit: int = _setting(8 << 20, _size, "bytes of buffers kept for reuse; 0 is no pool", unit="B")  # fmt: skip
+
+    ids: Rules = _setting({}, _rules, "business ids: attribute=source, separated by commas")  # noqa: RUF009
+    id_scan_limit: int = _setting(1 << 20, _size, "larger bodies are not read for ids", unit="B")
+    id_hash: tuple[str, ...] = _setting((), _names, "ids stored as a keyed hash only")
+    hash_key: str = _setting("", _text, "key of BODYTRACE_ID_HASH and BODYTRACE_TRACE_KEY", secret=True)  # fmt: skip
+    baggage: bool = _setting(False, _boolean, "send the ids on as W3C baggage")
+    trace_key: str = _setting("", _text, "the id that trace ids are derived from")
+
+    incoming: Incoming | Callable[[Mapping[str, Any]], Incoming] = _setting(
+        "continue", _incoming, "callers' trace context: continue, link or ignore it"
+    )
+    excluded_urls: tuple[str, ...] = _setting((), _names, "regular expressions of URLs without spans")  # fmt: skip
+    response_headers: tuple[str, ...] = _setting(
+        ("x-trace",), _choices(*FORMS), "trace headers written on responses"
+    )
+    metrics: bool = _setting(True, _boolean, "record the http.server metrics")
+    logs: bool = _setting(False, _boolean, "put trace and ids on log records")
+
+    capture_body: str = _setting(
+        "never", _choice("never", "errors", "always"), "record redacted bodies as span events"
+    )
+    capture_limit: int = _setting(8 << 10, _size, "longer captured bodies are cut", unit="B")
+    redact: tuple[str, ...] = _setting(
+        (), _names, "names hidden in captured bodies and query strings, besides the usual ones"
+    )
+
+    relay_calls: bool = _setting(False, _boolean, "pass the subtree of calls on to the caller")
+    viewer: str = _setting("auto", _choice("auto", "on", "off"), "trace viewer at /_bodytrace/")
+    viewer_token: str = _setting("", _text, "lets others than loopback see the viewer", secret=True)
+
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value came from, by field name."""
+
+
+_FIELDS = {f.name: f for f in fields(Settings) if f.name != "sources"}
+
+
+def keys() -> dict[str, Mapping[str, Any]]:
+    """Every setting's key with its default, doc and unit."""
+    return {
+        PREFIX + name.upper(): {"default": f.default, **f.metadata} for name, f in _FIELDS.items()
+    }
+
+
+def load(
+    config: Mapping[str, Any],
+    keywords: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """Read the settings of one application.
+
+    :param config: ``app.config``.
+    :param keywords: what was given to `BodyTrace`, by lower-case name.
+    :param environ: environment variables.
+    :raises ConfigError: an unknown key (with the nearest valid one), a malformed value (with what
+        is accepted) or two settings that contradict each other.
+    """
+    given: dict[str, tuple[str, Any]] = {}
+    for name, value in (keywords or {}).items():
+        given[_known(name, name, _FIELDS, str)] = (f"keyword {name}", value)
+    for key, value in config.items():
+        if key.startswith(PREFIX):
+            name = _known(key, key[len(PREFIX) :].lower(), _FIELDS, _key)
+            given[name] = (f"app.config[{key!r}]", value)
+    nested = config.get("BODYTRACE")
+    if isinstance(nested, Mapping):
+        for key, value in nested.items():
+            label = f"app.config['BODYTRACE'][{key!r}]"
+            given[_known(label, str(key).lower(), _FIELDS, _key)] = (label, value)
+    for prefix in ("FLASK_BODYTRACE__", "FLASK_BODYTRACE_"):
+        for variable, text in environ.items():
+            if not variable.startswith(prefix):
+                continue
+            suffix = variable[len(prefix) :]
+            if suffix.startswith("_"):
+                continue
+            name = _known(variable, suffix.lower(), _FIELDS, lambda n: prefix + n.upper())  # noqa: B023 - called at once
+            given[name] = (f"environment variable {variable}", text)
+    values: dict[str, Any] = {}
+    for name, (source, value) in given.items():
+        metadata = _FIELDS[name].metadata
+        try:
+            values[name] = metadata["parse"](value)
+        except _Unacceptable as error:
+            shown = "(a secret)" if metadata["secret"] else _shorten(value)
+            raise ConfigError(
+                f"{_key(name)}={shown} (from {source}) is not accepted: use {error}"
+            ) from None
+    settings = Settings(**values, sources={name: source for name, (source, _) in given.items()})
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    for name in settings.id_hash:
+        if name not in settings.ids:
+            raise ConfigError(
+                f"BODYTRACE_ID_HASH names {name!r}, which BODYTRACE_IDS does not "
+                f"(it has {', '.join(settings.ids) or 'none'}): add it there or take it out here"
+            )
+    if settings.id_hash and not settings.hash_key:
+        raise ConfigError(
+            "BODYTRACE_ID_HASH needs BODYTRACE_HASH_KEY, a secret string: without a key, hashes "
+            "of short ids can be looked up"
+        )
+    if settings.trace_key and settings.trace_key not in settings.ids:
+        raise ConfigError(
+            f"BODYTRACE_TRACE_KEY={settings.trace_key!r} is none of BODYTRACE_IDS "
+            f"({', '.join(settings.ids) or 'none'}): use an attribute name from there"
+        )
+    for pattern in settings.excluded_urls:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"BODYTRACE_EXCLUDED_URLS has {_shorten(pattern)}, which is no regular "
+                f"expression: {error}"
+            ) from None
+
+
+def _known(given: str, name: str, known: Mapping[str, Any], spell: Callable[[str], str]) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {spell(near[0])}?" if near else ""
+    raise ConfigError(f"unknown setting {given}{hint} (`flask bodytrace config` lists them all)")
+
+
+def _key(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,0 +1,172 @@
+"""The server span: attributes by the stable HTTP semantic conventions (v1.23 and later)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+
+from opentelemetry.instrumentation.wsgi import (
+    collect_custom_request_headers_attributes,
+    collect_custom_response_headers_attributes,
+)
+from opentelemetry.trace import Span, Status, StatusCode
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""Methods kept as they are; others are ``_OTHER``, so that clients cannot invent series."""
+
+SECRET_NAMES = (
+    "api_key",
+    "apikey",
+    "auth",
+    "card",
+    "code",
+    "credential",
+    "csrf",
+    "cvc",
+    "cvv",
+    "passwd",
+    "password",
+    "pwd",
+    "secret",
+    "session",
+    "sig",
+    "signature",
+    "token",
+)
+"""Parts of names (case and punctuation aside) whose values never leave."""
+
+REDACTED = "REDACTED"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_TEXT = 1024
+
+
+class Redactor:
+    """Knows which names hold secrets.
+
+    :param extra: names besides `SECRET_NAMES`.
+    """
+
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        words = sorted({_fold(name) for name in (*SECRET_NAMES, *extra)} - {""})
+        # Short words only as a whole word: "sig" is one, "design" is not.
+        self._pattern = re.compile(
+            "|".join(word if len(word) > 4 else rf"(?:^|_){word}(?:_|$)" for word in words)
+        )
+
+    def is_secret(self, name: str) -> bool:
+        """Whether a value under this name is to be hidden."""
+        return self._pattern.search(_fold(name)) is not None
+
+    def query(self, query: str) -> str:
+        """A query string with the values of secret names replaced."""
+        if not query or "=" not in query:
+            return query
+        return "&".join(map(self._pair, query.split("&")))
+
+    def _pair(self, pair: str) -> str:
+        name, equals, _ = pair.partition("=")
+        return f"{name}={REDACTED}" if equals and self.is_secret(unquote_plus(name)) else pair
+
+
+def _fold(name: str) -> str:
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
+
+
+def method_of(environ: WSGIEnvironment) -> str:
+    """The request method, ``_OTHER`` if it is not a known one."""
+    method = environ.get("REQUEST_METHOD", "")
+    return method if method in METHODS else "_OTHER"
+
+
+def span_name(method: str, route: str | None) -> str:
+    """``POST /orders/<id>``, or without a path where no route matched: unbounded names cost."""
+    shown = "HTTP" if method == "_OTHER" else method
+    return f"{shown} {route}" if route else shown
+
+
+def request_attributes(environ: WSGIEnvironment, method: str, redactor: Redactor) -> dict[str, Any]:
+    """The attributes known when a request arrives."""
+    get = environ.get
+    scheme = get("wsgi.url_scheme", "http")
+    attributes: dict[str, Any] = {
+        "http.request.method": method,
+        "url.scheme": scheme,
+        "url.path": (get("SCRIPT_NAME", "") + get("PATH_INFO", "")) or "/",
+    }
+    if method == "_OTHER":
+        attributes["http.request.method_original"] = get("REQUEST_METHOD", "")[:32]
+    query = get("QUERY_STRING")
+    if query:
+        attributes["url.query"] = redactor.query(query)
+    host = get("HTTP_HOST")
+    if host:
+        name, colon, port = host.rpartition(":")
+        if colon and port.isdigit():
+            attributes["server.address"] = name
+            attributes["server.port"] = int(port)
+        else:
+            attributes["server.address"] = host
+            if scheme in _DEFAULT_PORTS:
+                attributes["server.port"] = _DEFAULT_PORTS[scheme]
+    elif server := get("SERVER_NAME"):
+        attributes["server.address"] = server
+        if (port := get("SERVER_PORT", "")).isdigit():
+            attributes["server.port"] = int(port)
+    peer = get("REMOTE_ADDR")
+    if peer:
+        attributes["client.address"] = peer
+        attributes["network.peer.address"] = peer
+        port = get("REMOTE_PORT")
+        if port:
+            attributes["network.peer.port"] = int(port)
+    agent = get("HTTP_USER_AGENT")
+    if agent:
+        attributes["user_agent.original"] = agent[:_MAX_TEXT]
+    protocol = get("SERVER_PROTOCOL", "")
+    if protocol.startswith("HTTP/"):
+        attributes["network.protocol.version"] = protocol[5:]
+    return attributes
+
+
+def capture_request_headers(span: Span, environ: WSGIEnvironment) -> None:
+    """Headers named in ``OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST``."""
+    span.set_attributes(collect_custom_request_headers_attributes(environ))
+
+
+def capture_response_headers(span: Span, headers: Sequence[tuple[str, str]]) -> None:
+    """Headers named in ``OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE``."""
+    span.set_attributes(collect_custom_response_headers_attributes(list(headers)))
+
+
+def error_type(error: BaseException) -> str:
+    """``error.type`` of an exception: its qualified name."""
+    kind = type(error)
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def set_outcome(span: Span, status: int | None, error: BaseException | None) -> str | None:
+    """Status code and span status of the answer; the ``error.type``, if it is an error.
+
+    4xx leave a server span's status unset; 5xx, and no answer at all, are errors.
+
+    :param status: None if the application raised instead of answering.
+    :param error: the exception behind it, where one is known.
+    """
+    kind: str | None = None
+    if status is None or status >= 500:
+        kind = str(status) if error is None else error_type(error)
+        span.set_attribute("error.type", kind)
+        span.set_status(Status(StatusCode.ERROR))
+    if status is not None:
+        span.set_attribute("http.response.status_code", status)
+    return kind

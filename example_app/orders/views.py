@@ -10,6 +10,7 @@ from flask import Blueprint, abort, request, url_for
 from example_app.orders import audit
 from example_app.orders.order import InvalidOrder, from_form, from_json
 from example_app.orders.store import DuplicateOrder, Status, StoredOrder, UnknownOrder
+from example_app.service import json_body
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -27,7 +28,7 @@ def order_routes(store: OrderStore) -> Blueprint:
         body = audit.record(request.stream)
         try:
             is_form = request.mimetype == "application/x-www-form-urlencoded"
-            order = from_form(request.form) if is_form else from_json(request.get_json())
+            order = from_form(request.form) if is_form else from_json(json_body())
         except InvalidOrder as error:
             abort(400, str(error))
         stored = StoredOrder(order=order, status=Status.PLACED, body=body)

@@ -9,6 +9,7 @@ from flask import Blueprint, abort, request
 
 from example_app.orders.store import Status, UnknownOrder
 from example_app.payments import signature
+from example_app.service import json_body
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -40,7 +41,7 @@ def payment_routes(orders: Orders, key: bytes) -> Blueprint:
         ):
             abort(401, f"The {signature.HEADER} header does not sign this body.")
         try:
-            payment = msgspec.convert(request.get_json(), Payment)
+            payment = msgspec.convert(json_body(), Payment)
         except msgspec.ValidationError as error:
             abort(400, str(error))
         status = Status.PAID if payment.outcome == "paid" else Status.PAYMENT_FAILED

@@ -86,5 +86,25 @@ def test_a_signature_of_another_key_is_401(client: FlaskClient) -> None:
     assert (client.get("/orders/A1").json or {})["status"] == "placed"
 
 
+def test_json_nested_too_deeply_is_400(client: FlaskClient) -> None:
+    body = b"[" * 200_000
+
+    assert client.post("/orders", data=body, content_type="application/json").status_code == 400
+    assert call_back(client, body).status_code == 400
+
+
+def test_a_body_over_the_limit_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_BODYTRACE_BODY_LIMIT", "100")
+    provider = TracerProvider(shutdown_on_exit=False)
+    with order_service(tmp_path / "orders.db", KEY, provider) as app:
+        client = app.test_client()
+        fits, over = b"{}".ljust(100), b"{}".ljust(101)
+        for body, status in ((fits, 400), (over, 413)):
+            answer = client.post("/orders", data=body, content_type="application/json")
+            assert answer.status_code == status
+            assert answer.headers["X-Trace-ID"]
+            assert call_back(client, body).status_code == status
+
+
 def test_another_content_type_is_415(client: FlaskClient) -> None:
     assert client.post("/orders", data=b"hello", content_type="text/plain").status_code == 415

@@ -31,6 +31,7 @@ from opentelemetry.trace import (
     SpanKind,
     TraceFlags,
     Tracer,
+    TracerProvider,
     format_span_id,
     format_trace_id,
     get_current_span,
@@ -72,6 +73,7 @@ class Plan:
     :param late_span: whether somebody else starts the server span after us.
     """
 
+    provider: TracerProvider
     tracer: Tracer
     bodies: BodyRules
     ids: IdExtractor

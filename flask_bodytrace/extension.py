@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, got_request_exception, request
-from opentelemetry.trace import Tracer, get_tracer
+from opentelemetry.trace import get_tracer
 from opentelemetry.util.http import (
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST,
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
@@ -31,7 +33,7 @@ from .trace import TRACE_KEY
 from .version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from opentelemetry.metrics import MeterProvider
@@ -94,38 +96,54 @@ class BodyTrace:
             tracer_provider=self._tracer_provider,
             meter_provider=self._meter_provider,
             route_of=_route_of,
-            late_span=lambda: getattr(app, "_is_instrumented_by_opentelemetry", False),
+            late_span=_late_span(app),
         )
         app.extensions["bodytrace"] = State(settings, plan)
         _attach(app, plan)
 
 
-def _attach(app: Flask, plan: Plan) -> None:
-    inner = app.wsgi_app
+class _Traced(Flask):
+    """Goes in front of an application's own class.
 
-    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    Methods, not closures on the instance: ``app.wsgi_app`` keeps the application alive wherever it
+    is handed to, and the application is still freed without the garbage collector.
+    """
+
+    _bodytrace_plan: Plan
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         # Applications may set their own classes after init_app.
-        if not issubclass(app.request_class, ReplayableRequest):
-            _adopt_classes(app, plan)
-        return run(plan, inner, environ, start_response)
+        if not issubclass(self.request_class, ReplayableRequest):
+            _adopt_classes(self, self._bodytrace_plan)
+        return run(self._bodytrace_plan, super().wsgi_app, environ, start_response)
 
-    def bind() -> None:
-        exchange = _current_exchange()
-        if exchange is not None:
-            exchange.bind()
+    def handle_user_exception(self, e: Exception) -> Any:
+        # The signal fires for unhandled exceptions only; those that a handler answers for come
+        # here.
+        _failed(e)
+        return super().handle_user_exception(e)
 
-    handle_user_exception = app.handle_user_exception
 
-    def seen_user_exception(error: Exception) -> Any:
-        _failed(app, error)
-        return handle_user_exception(error)
-
+def _attach(app: Flask, plan: Plan) -> None:
     _adopt_classes(app, plan)
-    app.before_request_funcs.setdefault(None, []).insert(0, bind)
-    # The signal fires for unhandled exceptions only; handlers that answer for one come here.
-    app.handle_user_exception = seen_user_exception  # type: ignore[method-assign,assignment]
+    app.before_request_funcs.setdefault(None, []).insert(0, _bind)
     got_request_exception.connect(_on_exception, app)
-    app.wsgi_app = wsgi_app  # type: ignore[method-assign]
+    outer = app.__dict__.get("wsgi_app")
+    own = type(app)
+    app.__class__ = type(
+        own.__name__,
+        (_Traced, own),
+        {"__module__": own.__module__, "__doc__": own.__doc__, "_bodytrace_plan": plan},
+    )
+    if outer is not None:
+        # Wrapped already, by ProxyFix or the like: then we go around that.
+        app.wsgi_app = partial(run, plan, outer)  # type: ignore[method-assign]
+
+
+def _bind() -> None:
+    exchange = _current_exchange()
+    if exchange is not None:
+        exchange.bind()
 
 
 def _adopt_classes(app: Flask, plan: Plan) -> None:
@@ -133,11 +151,17 @@ def _adopt_classes(app: Flask, plan: Plan) -> None:
     app.app_ctx_globals_class = tracing_globals(app.app_ctx_globals_class)
 
 
-def _on_exception(sender: Flask, exception: BaseException, **_: Any) -> None:
-    _failed(sender, exception)
+def _late_span(app: Flask) -> Callable[[], bool]:
+    """Whether OpenTelemetry's Flask instrumentation is on; it may be switched on any time."""
+    reference = weakref.ref(app)
+    return lambda: getattr(reference(), "_is_instrumented_by_opentelemetry", False)
 
 
-def _failed(app: Flask, error: BaseException) -> None:
+def _on_exception(_sender: Flask, exception: BaseException, **_: Any) -> None:
+    _failed(exception)
+
+
+def _failed(error: BaseException) -> None:
     exchange = _current_exchange()
     # abort() and routing are answers, not failures.
     if exchange is not None and not isinstance(error, HTTPException):
@@ -198,6 +222,7 @@ def make_plan(
             pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
         )
     return Plan(
+        provider=provider,
         tracer=tracer,
         bodies=bodies,
         ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),

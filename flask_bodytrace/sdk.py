@@ -93,8 +93,10 @@ def _exporter_names() -> list[str]:
     configured = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
     if configured:
         return _split(configured)
-    # The specification's default is otlp; without an OTLP exporter installed there is none.
-    return ["otlp"] if _find("opentelemetry_traces_exporter", "otlp") else []
+    # The specification's default is otlp to localhost. Where nobody asked for it, that is retries
+    # and log lines in every test run, so an endpoint has to be named.
+    named = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & set(os.environ)
+    return ["otlp"] if named else []
 
 
 def _split(names: str) -> list[str]:

@@ -125,7 +125,8 @@ def _setting(
     default: Any, parse: Callable[[Any], Any], doc: str, *, unit: str = "", secret: bool = False
 ) -> Any:
     return field(
-        default=default, metadata={"parse": parse, "doc": doc, "unit": unit, "secret": secret}
+        default_factory=lambda: default,
+        metadata={"default": default, "parse": parse, "doc": doc, "unit": unit, "secret": secret}
     )
 
 
@@ -148,7 +149,7 @@ class Settings:
     )
     pool_limit: int = _setting(8 << 20, _size, "bytes of buffers kept for reuse; 0 is no pool", unit="B")  # fmt: skip
 
-    ids: Rules = _setting({}, _rules, "business ids: attribute=source, separated by commas")  # noqa: RUF009
+    ids: Rules = _setting({}, _rules, "business ids: attribute=source, separated by commas")
     id_scan_limit: int = _setting(1 << 20, _size, "larger bodies are not read for ids", unit="B")
     id_hash: tuple[str, ...] = _setting((), _names, "ids stored as a keyed hash only")
     hash_key: str = _setting("", _text, "key of BODYTRACE_ID_HASH and BODYTRACE_TRACE_KEY", secret=True)  # fmt: skip
@@ -187,7 +188,7 @@ _FIELDS = {f.name: f for f in fields(Settings) if f.name != "sources"}
 def keys() -> dict[str, Mapping[str, Any]]:
     """Every setting's key with its default, doc and unit."""
     return {
-        PREFIX + name.upper(): {"default": f.default, **f.metadata} for name, f in _FIELDS.items()
+        PREFIX + name.upper(): f.metadata for name, f in _FIELDS.items()
     }
 
 

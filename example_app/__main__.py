@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from example_app.bootstrap import order_service
 from example_app.demo.run import run
 from example_app.payments import signature
 from example_app.serving import serving
+from example_app.stopping import stop_signals
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,13 +37,14 @@ def serve(host: str, port: int, database: Path) -> int:
     # Without an exporter named, a newcomer sees the spans right here.
     os.environ.setdefault("OTEL_TRACES_EXPORTER", "console")
     key = os.environ.get("EXAMPLE_PAYMENT_KEY", secrets.token_urlsafe()).encode()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with order_service(database, key) as app, serving(app, host, port) as url:
+        with (
+            stop_signals() as stop_signal,
+            order_service(database, key) as app,
+            serving(app, host, port) as url,
+        ):
             print(invitation(url, key), flush=True)
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        return 0
+            stop_signal()
     except OSError as error:
         print(f"cannot serve {database} on {host}:{port}: {error}", file=sys.stderr)
         return 1

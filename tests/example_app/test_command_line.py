@@ -9,8 +9,10 @@ import pytest
 import requests
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    "stop", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT, signal.SIGTERM)]
+)
+def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: tuple[signal.Signals, ...]) -> None:
     command = [sys.executable, "-W", "error", "-m", "example_app", "--port", "0"]
     with subprocess.Popen(
         [*command, "--database", str(tmp_path / "orders.db")],
@@ -24,7 +26,8 @@ def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> 
             found = re.search(r"at (http://\S+);", service.stdout.readline())
             assert found is not None
             assert requests.get(f"{found[1]}/orders/A1", timeout=10).status_code == 404
-            service.send_signal(stop)
+            for number in stop:
+                service.send_signal(number)
             _, complaints = service.communicate(timeout=20)
             assert complaints == ""
             assert service.returncode == 0

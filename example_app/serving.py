@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _typeshed.wsgi import WSGIApplication
+
+# At the start it counts threads that do not run yet as busy, and warns of a queue.
+logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 @contextmanager

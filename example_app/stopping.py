@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], object]]:
-    """Catch both signals inside the block, also while what it started is being stopped.
+    """Catch both signals inside the block, and ignore them after it: the program is ending then.
 
     An exception would end the orderly stop half-way when a second signal comes. A socket wakes the
     main thread also where the system hands the signal to another one.
@@ -23,14 +23,12 @@ def stop_signals() -> Iterator[Callable[[], object]]:
     waiting, waking = socket.socketpair()
     waking.setblocking(False)
     with waiting, waking:
-        previous_descriptor = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
-        previous_handlers = {
-            number: signal.signal(number, lambda _number, _frame: None)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: None)
         try:
             yield lambda: waiting.recv(1)
         finally:
-            for number, handler in previous_handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(previous_descriptor)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            signal.set_wakeup_fd(-1)

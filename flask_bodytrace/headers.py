@@ -8,7 +8,7 @@ Level 3 draft says ``trace;desc=00-…``) and ``traceresponse`` (withdrawn from 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 FORMS = ("x-trace", "server-timing", "traceresponse")
@@ -18,7 +18,12 @@ BUDGET = 4096
 Header = tuple[str, str]
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_TIMING = re.compile(r'(?:^|,)\s*(?:traceparent|trace)\s*;\s*desc\s*=\s*"?([^",;\s]+)')
+_READ_LIMIT = 16384
+_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_METRIC = re.compile(rf"[ \t,]*({_NAME})")
+_PARAMETER = re.compile(
+    rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$)))?"""
+)
 _ZERO_TRACE = "0" * 32
 _ZERO_SPAN = "0" * 16
 
@@ -53,19 +58,19 @@ class HeaderWriter:
         if self._traceresponse:
             self.exposed.append("traceresponse")
 
-    def write(
+    def write(  # noqa: PLR0913, PLR0917 - what identifies a span, named by every caller
         self,
         headers: Sequence[Header],
         trace_id: str,
         span_id: str,
         parent_span_id: str | None,
         flags: int,
-        calls: Sequence[str] = (),
+        calls: Callable[[int], Sequence[str]] | None = None,
     ) -> list[Header]:
         """`headers` and ours, as a new list; what the application set itself stays.
 
         :param flags: W3C trace flags, a bit field.
-        :param calls: further Server-Timing entries (relayed calls), written while they fit.
+        :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
         result = list(headers)
         added: list[Header] = []
@@ -73,13 +78,18 @@ class HeaderWriter:
             added = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
             if parent_span_id is not None:
                 added.append(("X-Parent-Span-ID", parent_span_id))
+        timing: list[str] = []
         if self._server_timing or self._traceresponse:
             traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
             if self._traceresponse:
                 added.append(("traceresponse", traceparent))
             if self._server_timing:
-                timing = [f'traceparent;desc="{traceparent}"', *calls]
-                _merge(result, "Server-Timing", ", ".join(timing))
+                timing.append(f'traceparent;desc="{traceparent}"')
+        if calls is not None:
+            spent = sum(len(name) + len(value) + 4 for name, value in added)
+            timing += calls(BUDGET - spent - sum(map(len, timing)) - len("Server-Timing: ") - 4)
+        if timing:
+            _merge(result, "Server-Timing", ", ".join(timing))
         result += added
         if any(name.lower() == "access-control-allow-origin" for name, _ in headers):
             expose(result, self.exposed)
@@ -111,8 +121,11 @@ def parse(headers: Iterable[Header]) -> SpanReference | None:
         key = name.lower()
         fields[key] = f"{fields[key]}, {value}" if key in fields else value
     traceparent = _TRACEPARENT.fullmatch(fields.get("traceresponse", "").strip())
-    if traceparent is None and (timing := _TIMING.search(fields.get("server-timing", "")[:BUDGET])):
-        traceparent = _TRACEPARENT.fullmatch(timing[1])
+    if traceparent is None:
+        for metric, parameters in timings(fields.get("server-timing", "")):
+            if metric in {"traceparent", "trace"}:
+                traceparent = _TRACEPARENT.fullmatch(parameters.get("desc", ""))
+                break
     trace_id = _hex(fields.get("x-trace-id"), 32)
     if trace_id is not None:
         sampled = None
@@ -127,6 +140,28 @@ def parse(headers: Iterable[Header]) -> SpanReference | None:
     if traceparent is None or traceparent[1] == _ZERO_TRACE or traceparent[2] == _ZERO_SPAN:
         return None
     return SpanReference(traceparent[1], traceparent[2], sampled=bool(int(traceparent[3], 16) & 1))
+
+
+def timings(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The (name, parameters) of each Server-Timing metric, quoted strings undone.
+
+    Of a doubled parameter the first counts, as in browsers (W3C Server Timing, section 5).
+
+    :param text: the field's value, untrusted; only its first 16 KiB are read.
+    """
+    text = text[:_READ_LIMIT]
+    position = 0
+    while position < len(text):
+        if metric := _METRIC.match(text, position):
+            position = metric.end()
+            parameters: dict[str, str] = {}
+            while parameter := _PARAMETER.match(text, position):
+                name, token, quoted = parameter.groups()
+                value = re.sub(r"\\(.)", r"\1", quoted) if quoted else token or ""
+                parameters.setdefault(name.lower(), value)
+                position = parameter.end()
+            yield metric[1], parameters
+        position = text.find(",", position) + 1 or len(text)
 
 
 def _hex(text: str | None, length: int) -> str | None:

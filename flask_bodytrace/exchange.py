@@ -49,7 +49,8 @@ from .trace import TRACE_KEY, RequestTrace
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .metrics import ServerMetrics
+    from .capture import BodyCapture
+    from .metrics import ServerMetrics, Started
 
 NO_IDS: Mapping[str, str] = MappingProxyType({})
 _log = logging.getLogger("flask_bodytrace")
@@ -85,6 +86,7 @@ class Plan:
     excluded: re.Pattern[str] | None
     headers: HeaderWriter | None
     metrics: ServerMetrics | None
+    capture: BodyCapture | None
     redactor: Redactor
     chooses_trace_id: bool
     captures_request_headers: bool
@@ -126,6 +128,7 @@ class Exchange:
 
     __slots__ = (
         "_bound",
+        "_counted",
         "_environ",
         "_error",
         "_finished",
@@ -162,6 +165,7 @@ class Exchange:
         self._found: Mapping[str, str] | None = None
         self._finished = False
         self._bound = False
+        self._counted: Started | None = None
         self.remaining = -1
         self.correlation_id: str | None = None
         self.parent_span_id: int | None = None
@@ -191,7 +195,7 @@ class Exchange:
             self._owner = True
             self._start_span(current)
             if plan.metrics is not None:
-                plan.metrics.started(self._method, self._scheme)
+                self._counted = plan.metrics.started(self._method, self._scheme)
 
     # Begin
 
@@ -447,9 +451,20 @@ class Exchange:
             return
         self._finished = True
         try:
+            if self._plan.capture is not None:
+                self._capture_body(self._plan.capture)
             self._end_span()
         except Exception:  # noqa: BLE001 - the answer is out already
             self._plan.report("finish")
+
+    def _capture_body(self, capture: BodyCapture) -> None:
+        if self._outer is not None or not self.span.is_recording():
+            return
+        failed = self._error is not None or self._status is None or self._status >= 500
+        try:
+            capture.record(self.span, self.body, self._environ, failed=failed)
+        except Exception:  # noqa: BLE001 - the span ends all the same
+            self._plan.report("capture")
 
     def _end_span(self) -> None:
         if not self._owner:
@@ -461,13 +476,13 @@ class Exchange:
         elif self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
         metrics = self._plan.metrics
-        if metrics is not None:
+        if metrics is not None and self._counted is not None:
             metrics.finished(
-                self._method,
-                self._scheme,
+                self._counted,
                 seconds=perf_counter() - self._start,
                 status=self._status,
                 route=self._route,
+                protocol=self._environ.get("SERVER_PROTOCOL", ""),
                 error_type=error_type,
                 body_size=self.body.size,
                 context=self.context,

@@ -221,6 +221,14 @@ def make_plan(
         bodies = BodyRules(
             pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
         )
+    redactor = Redactor(settings.redact)
+    capture = None
+    if settings.capture_body != "never":
+        from .capture import BodyCapture
+
+        capture = BodyCapture(
+            settings.capture_limit, redactor, always=settings.capture_body == "always"
+        )
     return Plan(
         provider=provider,
         tracer=tracer,
@@ -234,7 +242,8 @@ def make_plan(
         excluded=_excluded(settings),
         headers=HeaderWriter(settings.response_headers) if settings.response_headers else None,
         metrics=metrics,
-        redactor=Redactor(settings.redact),
+        capture=capture,
+        redactor=redactor,
         chooses_trace_id=chooses,
         captures_request_headers=bool(
             os.environ.get(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST)

@@ -1,12 +1,23 @@
-"""The metrics: HTTP server instruments by the stable conventions, and the body pool's figures."""
+"""The metrics: HTTP server instruments by the stable conventions, and what became of bodies.
+
+Attributes are bounded: methods, schemes and protocol versions that a client can invent become
+``_OTHER`` or are left out, and a path is never one.
+"""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
-from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.metrics import (
+    CallbackOptions,
+    MeterProvider,
+    NoOpHistogram,
+    NoOpMeterProvider,
+    Observation,
+)
 from opentelemetry.semconv._incubating.metrics.http_metrics import (
     create_http_server_active_requests,
     create_http_server_request_body_size,
@@ -18,6 +29,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
 
     from .pool import BufferPool
 
@@ -26,9 +38,20 @@ DURATION_BUCKETS = (
 )  # fmt: skip
 """Seconds, as the semantic conventions advise."""
 
+_SCHEMES = frozenset({"http", "https"})
+_VERSIONS = {f"HTTP/{version}": version for version in ("1.0", "1.1", "2", "3")}
+_VERSIONS |= {"HTTP/2.0": "2", "HTTP/3.0": "3"}
+
+Started = dict[str, str]
+"""What a request was counted under; to be handed back when it is over."""
+
 
 class ServerMetrics:
-    """``http.server.*``; attributes are bounded: nothing a client invents becomes a series."""
+    """``http.server.*`` and ``bodytrace.*``.
+
+    :param provider: None is the global one, whoever sets it, and whenever: until then nothing is
+        recorded, and next to nothing is spent on it.
+    """
 
     def __init__(self, provider: MeterProvider | None) -> None:
         meter = metrics.get_meter(
@@ -48,32 +71,63 @@ class ServerMetrics:
             description="Bodies spilled to disk, rejected, or passed on unread.",
         )
         self._meter = meter
+        self._provider = provider
+        self._recording = False
 
-    def started(self, method: str, scheme: str) -> None:
-        """A request came in."""
-        self._active.add(1, {"http.request.method": method, "url.scheme": scheme})
+    @property
+    def recording(self) -> bool:
+        """Whether anybody takes what is recorded; a global provider may come at any time."""
+        if not self._recording:
+            # The API has no question for this: its stand-in keeps the real instrument, once there.
+            instrument = getattr(self._duration, "_real_instrument", self._duration)
+            self._recording = instrument is not None and not isinstance(instrument, NoOpHistogram)
+        return self._recording
 
-    def finished(
+    def started(self, method: str, scheme: str) -> Started | None:
+        """A request came in; None if nobody counts.
+
+        :param method: one of `spans.METHODS` or ``_OTHER``.
+        :param scheme: as the server, or a proxy it trusts, says.
+        """
+        if not (self._recording or self.recording):
+            return None
+        counted = {
+            "http.request.method": method,
+            "url.scheme": scheme if scheme in _SCHEMES else "_OTHER",
+        }
+        self._active.add(1, counted)
+        return counted
+
+    def finished(  # noqa: PLR0913 - what a measurement is made of
         self,
-        method: str,
-        scheme: str,
+        started: Started,
         *,
         seconds: float,
         status: int | None,
         route: str | None,
+        protocol: str,
         error_type: str | None,
         body_size: int | None,
         context: Context | None,
     ) -> None:
-        """A request is over; `context` lets exemplars point at its span."""
-        self._active.add(-1, {"http.request.method": method, "url.scheme": scheme})
-        attributes: dict[str, Any] = {"http.request.method": method, "url.scheme": scheme}
+        """The request counted as `started` is over.
+
+        :param status: None if the application raised instead of answering.
+        :param protocol: ``SERVER_PROTOCOL``.
+        :param body_size: bytes; None where nobody read to the end of a body of unknown length.
+        :param context: lets exemplars point at the request's span.
+        """
+        self._active.add(-1, started)
+        attributes: dict[str, Any] = started.copy()
         if status is not None:
             attributes["http.response.status_code"] = status
         if route is not None:
             attributes["http.route"] = route
         if error_type is not None:
             attributes["error.type"] = error_type
+        version = _VERSIONS.get(protocol)
+        if version is not None:
+            attributes["network.protocol.version"] = version
         self._duration.record(seconds, attributes, context)
         if body_size:
             self._body_size.record(body_size, attributes, context)
@@ -83,17 +137,39 @@ class ServerMetrics:
         self._bodies.add(1, {"event": event})
 
     def observe(self, pool: BufferPool) -> None:
-        """Report the pool's figures whenever metrics are collected."""
+        """Report `pool`'s figures, with those of its provider's other pools, at each collection."""
+        pools = _pools.setdefault(self._provider or _GLOBAL, weakref.WeakSet())
+        pools.add(pool)
+        _report(self._meter, pools)
 
-        def observing(figure: Callable[[], int]) -> Callable[[CallbackOptions], Iterable[Any]]:
-            return lambda _options: [Observation(figure())]
 
-        self._meter.create_observable_counter(
-            "bodytrace.pool.hits", [observing(lambda: pool.hits)], unit="{buffer}"
-        )
-        self._meter.create_observable_counter(
-            "bodytrace.pool.misses", [observing(lambda: pool.misses)], unit="{buffer}"
-        )
-        self._meter.create_observable_up_down_counter(
-            "bodytrace.pool.kept", [observing(lambda: pool.kept_bytes)], unit="By"
-        )
+# A meter keeps the first callbacks it is given for an observable instrument and no later ones, so
+# the applications of one process share them.
+_GLOBAL = NoOpMeterProvider()
+_pools: weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[BufferPool]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _report(meter: Meter, pools: weakref.WeakSet[BufferPool]) -> None:
+    def total(figure: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda _options: [Observation(sum(getattr(pool, figure) for pool in list(pools)))]
+
+    meter.create_observable_counter(
+        "bodytrace.pool.hits",
+        [total("hits")],
+        unit="{buffer}",
+        description="Buffers for bodies that the pool had.",
+    )
+    meter.create_observable_counter(
+        "bodytrace.pool.misses",
+        [total("misses")],
+        unit="{buffer}",
+        description="Buffers for bodies that had to be allocated.",
+    )
+    meter.create_observable_up_down_counter(
+        "bodytrace.pool.kept",
+        [total("kept_bytes")],
+        unit="By",
+        description="Bytes of buffers kept for reuse.",
+    )

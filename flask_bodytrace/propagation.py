@@ -46,11 +46,20 @@ _CORRELATION_ID = re.compile(r"[!-~]+")
 _TRACEPARENT = re.compile(
     r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
 )
-_STATE_KEY = re.compile(
-    r"[a-z][_0-9a-z\-*/]{0,255}|[a-z0-9][_0-9a-z\-*/]{0,240}@[a-z][_0-9a-z\-*/]{0,13}"
+_STATE_MEMBER = re.compile(
+    r"([a-z0-9][_0-9a-z\-*/@]{0,255})"
+    r"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
-_STATE_VALUE = re.compile(r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
 _MAX_STATE_MEMBERS = 32
+_MAX_STATE_LENGTH = 8192
+
+
+class _State(TraceState):
+    """What `parse_tracestate` let through: OpenTelemetry's constructor knows Level 1 keys only."""
+
+    def __init__(self, members: dict[str, str]) -> None:
+        super().__init__()
+        self._dict = members
 
 
 def parse_traceparent(traceparent: str, tracestate: str = "") -> SpanContext | None:
@@ -72,24 +81,24 @@ def parse_traceparent(traceparent: str, tracestate: str = "") -> SpanContext | N
 
 
 def parse_tracestate(text: str) -> TraceState | None:
-    """A W3C tracestate list; None if any member is malformed, doubled, or there are over 32."""
+    """A W3C tracestate list (Level 2, 3.3); of a doubled key the first member stays.
+
+    None if any member is malformed, there are over 32, or they exceed 8192 characters.
+    """
+    if len(text) > _MAX_STATE_LENGTH:
+        return None
     members: dict[str, str] = {}
+    count = 0
     for part in text.split(","):
         member = part.strip(" \t")
         if not member:
             continue
-        key, equals, value = member.partition("=")
-        if (
-            not equals
-            or key in members
-            or _STATE_KEY.fullmatch(key) is None
-            or _STATE_VALUE.fullmatch(value) is None
-        ):
+        match = _STATE_MEMBER.fullmatch(member)
+        count += 1
+        if match is None or count > _MAX_STATE_MEMBERS:
             return None
-        members[key] = value
-    if not members or len(members) > _MAX_STATE_MEMBERS:
-        return None
-    return TraceState(list(members.items()))
+        members.setdefault(match[1], match[2])
+    return _State(members) if members else None
 
 
 def extract(environ: WSGIEnvironment) -> Context:

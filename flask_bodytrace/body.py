@@ -8,30 +8,33 @@ so that the next consumer gets the whole body while loops over the old one still
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
-from .exceptions import BodyNotReplayable
-from .pool import BufferPool, Lease
+from .exceptions import BodyNotReplayable, BodyTraceError
+from .store import OVER, BodyStore, BorrowedFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from _typeshed.wsgi import WSGIEnvironment
 
+    from .pool import BufferPool
+
 SMALL = 64 * 1024
-"""Bodies up to this many bytes are kept as immutable bytes; see ``benchmarks/RESULTS.md``."""
+"""Form parsers get bodies up to this many bytes in one piece; see ``make bench-body``."""
 
 BODY_KEY = "flask_bodytrace.body"
 """Where the environ keeps its `CachedBody`; closing it closes those wrapped around it later."""
 
 _STEP = 1024 * 1024
 _LINE_STEP = 8 * 1024
-_OVER = "I/O operation on the body of a request that is over"
+# A reader in another thread may sit in the server's read when its request ends. Some servers give
+# the socket to the next client then, and the read would take that client's bytes.
+_LATE_READ_SECONDS = 5.0
 
 
 def _ignore(_event: str) -> None:
@@ -42,8 +45,8 @@ def _ignore(_event: str) -> None:
 class BodyRules:
     """How bodies of one application are kept. Sizes are bytes.
 
-    :param pool: lends the buffers for bodies between `SMALL` and `memory_limit`.
-    :param memory_limit: larger bodies go to an unlinked temporary file of mode 0600.
+    :param pool: lends the buffers for bodies that are read piece by piece.
+    :param memory_limit: larger bodies read piece by piece go to an unlinked temporary file.
     :param body_limit: larger bodies are rejected or passed on.
     :param reject: over the limit, raise 413 instead of passing the original stream on, once.
     :param on_event: called with ``"spilled"``, ``"rejected"`` or ``"passed"`` when that happens.
@@ -59,68 +62,51 @@ class BodyRules:
 class CachedBody:
     """One request's body. Nothing is read from the server before the first need.
 
+    Asked for in one piece it becomes one bytes object; read piece by piece it is kept in a
+    `BodyStore`. No more is asked of the server than the reader asked for.
+
     :param environ: the WSGI environ; its ``wsgi.input`` is replaced by a `BodyStream`.
 
     ``environ["wsgi.input_terminated"]`` becomes True (every read ends), and ``CONTENT_LENGTH``
     the real size once the body is complete.
     """
 
-    __slots__ = (
-        "_data",
-        "_environ",
-        "_error",
-        "_closes_with",
-        "_file",
-        "_filelock",
-        "_head",
-        "_lease",
-        "_lock",
-        "_passed",
-        "_rules",
-        "_size",
-        "_source",
-        "closed",
-        "complete",
-        "declared",
-        "max_length",
-        "replayable",
-    )
+    # Defaults here and not in __init__: every request pays for that, few have a body.
+    _data: bytes | None = None
+    _store: BodyStore | BorrowedFile | None = None
+    _begun = False
+    _size = 0
+    _passed = 0
+    _error: type[Exception] | Exception | None = None
+    _closes_with: tuple[CachedBody, ...] = ()
+    closed = False
+    complete = False
+    replayable = True
+    """False once the body is known to be over the limit: it can be read once."""
+    max_length: int | None = None
+    """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
 
     def __init__(self, environ: WSGIEnvironment, rules: BodyRules) -> None:
-        self._environ = environ
+        self._environ: WSGIEnvironment | None = environ
         self._rules = rules
         self._source: Any = environ["wsgi.input"]
         self._lock = threading.Lock()
-        self._data: bytes | None = None
-        self._head = b""
-        self._lease: Lease | None = None
-        self._file: IO[bytes] | None = None
-        self._filelock: threading.Lock | None = None
-        self._error: Exception | None = None
-        self._size = 0
-        self._passed = 0
-        self.closed = False
-        self.complete = False
-        self.replayable = True
-        """False once the body is known to be over the limit: it can be read once."""
-        self.max_length: int | None = None
-        """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
-        self.declared = _declared_length(environ)
-        """What Content-Length says, bytes; None where the end is only known when reached."""
-        if self.declared is None and not environ.get("wsgi.input_terminated"):
+        declared = _declared_length(environ)
+        if declared is None and not environ.get("wsgi.input_terminated"):
             # No length and nobody to end the stream: there is no body, and reading would hang.
-            self.declared = 0
-        if self.declared == 0:
+            declared = 0
+        self.declared = declared
+        """What Content-Length says, bytes; None where the end is only known when reached."""
+        if declared == 0:
             self._data = b""
             self.complete = True
-        self._closes_with: list[CachedBody] = []
         environ["wsgi.input"] = BodyStream(self)
         environ["wsgi.input_terminated"] = True
         first = environ.get(BODY_KEY)
         if first is None or first.closed:
             environ[BODY_KEY] = self
         else:
-            first._closes_with.append(self)
+            first._closes_with += (self,)
 
     @property
     def size(self) -> int | None:
@@ -143,12 +129,14 @@ class CachedBody:
 
     def rewind(self) -> None:
         """Let ``environ["wsgi.input"]`` start at byte 0 again, if the body can be read again."""
-        stream = self._environ.get("wsgi.input")
-        if self.replayable and type(stream) is BodyStream and stream.body is self:
-            stream.position = 0
+        environ = self._environ
+        if environ is not None and self.replayable:
+            stream = environ.get("wsgi.input")
+            if type(stream) is BodyStream and stream.body is self:
+                stream.position = 0
 
     def getvalue(self) -> bytes:
-        """The whole body.
+        """The whole body, in one piece from now on.
 
         :raises ClientDisconnected: (400) the client sent less than it declared.
         :raises RequestEntityTooLarge: (413) over a limit.
@@ -158,339 +146,361 @@ class CachedBody:
         data = self._data
         if data is not None:
             return data
-        declared = self.declared
-        if self.closed:
-            raise ValueError(_OVER)
-        if self._size == 0 and declared is not None and declared <= self._rules.memory_limit:
-            # The caller wants bytes: reading straight into them saves the copy out of a buffer.
-            with self._lock:
-                self._take_whole(declared)
-        else:
-            self._ensure(None)
-        if self._data is not None:
-            return self._data
-        if not self.replayable:
-            return self.open().read()
-        data = self._stored(0, self._size)
-        if self._lease is not None:
-            with self._lock:
-                lease, self._lease = self._lease, None
-                if lease is not None:
-                    self._data = data
-                    lease.release(self._size)
-        return data
+        with self._lock:
+            data = self._take_whole()
+        return self._pass_on(0, None, line=False) if data is None else data
+
+    def small(self) -> bytes | None:
+        """The whole body if it is, or may as well be, one bytes object already."""
+        if self._data is None and self.declared is not None and self.declared <= SMALL:
+            return self.getvalue() if self.replayable else None
+        return self._data
+
+    def peek_at(self, position: int, size: int) -> bytes:
+        """Like `read_at`, but never takes from a body that can be read only once."""
+        data = self._data
+        if data is None:
+            self._fill(position, position + size)
+            data = self._data
+            if data is None:
+                return self._stored(position, position + size)
+        return data[position : position + size]
+
+    def read_at(self, position: int, size: int | None) -> bytes:
+        """Up to `size` bytes from `position`, fewer only at the end; None means to the end."""
+        data = self._data
+        end = None if size is None else position + size
+        if data is None:
+            if end is None and position == 0 and self._size == 0:
+                return self.getvalue()
+            fresh = self._fill(position, end)
+            if fresh is not None:
+                return fresh
+            if not self.replayable:
+                return self._pass_on(position, size, line=False)
+            data = self._data
+            if data is None:
+                return self._stored(position, self._size if end is None else end)
+        return data[position:end]
+
+    def line_at(self, position: int, size: int | None) -> bytes:
+        """At most one line and `size` bytes; what has no newline may be only part of a line."""
+        step = _LINE_STEP if size is None else min(size, _LINE_STEP)
+        data = self._data
+        if data is not None:
+            newline = data.find(b"\n", position) + 1
+            end = len(data) if size is None else position + size
+            return data[position : min(newline, end) if newline else end]
+        if position > self._size:
+            self._fill(position, position)
+        if position >= self._size and not self.complete:
+            # As lazy as the server's own readline: there may be a line, but not yet a buffer full.
+            fresh = self._fill(position, position + step, line=True)
+            if fresh is not None:
+                return fresh
+        if not self.replayable and (self._passed or position >= self._size):
+            return self._pass_on(position, step, line=True)
+        data = self._stored(position, position + step)
+        return data[: data.find(b"\n") + 1 or None]
+
+    def find_size(self) -> int | None:
+        """The length in bytes, all read into the store if need be; None if it can be read once."""
+        if self.size is None:
+            self._fill(-1, None)
+        return self.size
 
     def close(self) -> None:
         """Release everything, once. Streams still held by anybody raise `ValueError` from now on.
 
         The server's input is let go of as well: some servers reuse it for the next client.
         """
+        if self.closed:
+            return
         self.closed = True
-        self._source = None
+        self._environ = None
         self._data = None
-        self._head = b""
         self._error = None
-        lease, self._lease = self._lease, None
-        if lease is not None:
-            lease.release(self._size)
-        if self._filelock is not None:
-            with self._filelock:
-                file, self._file = self._file, None
-                if file is not None:
-                    file.close()
-        self._environ = {}
+        if self._lock.locked() and self._lock.acquire(timeout=_LATE_READ_SECONDS):
+            self._lock.release()
+        self._source = None
+        store = self._store
+        if store is not None:
+            store.close()
         for body in self._closes_with:
             body.close()
 
-    def small(self) -> bytes | None:
-        """The whole body if it is, or may as well be, one bytes object already."""
-        if self._data is None and self.declared is not None and 0 < self.declared <= SMALL:
-            return self.getvalue() if self.replayable else None
-        return self._data
+    # Filling. Everything down to `_pass_on` runs with the lock held; the lock is held while
+    # waiting for the client, so nobody takes it for what is in store already.
 
-    def peek_at(self, position: int, size: int) -> bytes:
-        """Like `read_at`, but never takes from a body that can be read only once."""
-        if self._data is None or self.closed:
-            self._ensure(position + size)
-        return self._stored(position, min(position + size, self._size))
+    def _fill(self, position: int, end: int | None, *, line: bool = False) -> bytes | None:
+        """Have `end` bytes, or all (None), in store, unless the body ends before that.
 
-    def read_at(self, position: int, size: int | None) -> bytes:
-        """Up to `size` bytes from `position`, fewer only at the end; None means to the end."""
-        end = None if size is None else position + size
-        if self._data is None or self.closed:
-            self._ensure(end)
-        data = self._data
-        if data is not None:
-            return data[position:end]
-        if not self.replayable:
-            return self._pass_on(position, size)
-        return self._stored(position, self._size if end is None else min(end, self._size))
-
-    # Filling
-
-    def _ensure(self, end: int | None) -> None:
-        """Have `end` bytes, or all (None), in store, unless the body ends before that."""
+        Returns what was read if that is exactly what is wanted from `position` on.
+        """
         if self.closed:
-            raise ValueError(_OVER)
+            raise ValueError(OVER)
         if self.complete or (end is not None and end <= self._size):
-            return
+            return None
         with self._lock:
-            if self._error is not None:
-                raise self._error
-            if not self.replayable or self.complete or self.closed:
-                return
-            declared = self.declared
-            if self._size == 0 and declared is not None:
-                if declared > self._rules.body_limit:
-                    self._over_limit()
-                    return
-                if declared <= SMALL or type(self._source) is io.BytesIO:
-                    self._take_whole(declared)
-                    return
+            self._begin()
+            wanted = self._size == position
+            parts = []
             while self.replayable and not self.complete and (end is None or self._size < end):
-                self._fill_step(end)
+                want = _STEP if end is None else min(end - self._size, _STEP)
+                piece = self._take(want, line=line)
+                self._keep(piece)
+                if wanted:
+                    parts.append(piece)
+                if line:
+                    break
+            if wanted and parts and self.replayable:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            return None
 
-    def _take_whole(self, declared: int) -> None:
-        """Read a body of known, moderate length into one immutable bytes object."""
+    def _begin(self) -> None:
+        """See, at the first need, whether it is too large already, or all there already."""
         if self._error is not None:
             raise self._error
-        if self.complete or self._size or not self.replayable or self.closed:
+        if self._begun:
             return
-        if declared > self._rules.body_limit:
-            self._over_limit()
-            return
+        self._begun = True
         source = self._source
-        if type(source) is io.BytesIO:
-            # waitress, bjoern and test clients hand over a complete buffer: share it, no copy.
+        size = self.declared
+        # waitress, bjoern and test clients hand over a complete buffer or file.
+        there = type(source) is io.BytesIO or type(source) is io.BufferedRandom
+        start = 0
+        if there:
             start = source.tell()
-            data = source.getvalue()
-            if start or len(data) != declared:
-                data = data[start : start + declared]
-        else:
-            data = self._read(min(declared, _STEP))
-            if len(data) < declared:
-                parts = [data]
-                missing = declared - len(data)
-                while missing and (data := self._read(min(missing, _STEP))):
-                    parts.append(data)
-                    missing -= len(data)
-                data = b"".join(parts)
-        if len(data) < declared:
-            raise self._fail(ClientDisconnected())
-        self._data = data
-        self._size = declared
-        self.complete = True
+            available = source.seek(0, io.SEEK_END) - start
+            source.seek(start)
+            if size is None:
+                size = max(available, 0)
+            elif available < size:
+                raise self._fail(ClientDisconnected)
+        if size is not None and size > self._limit():
+            self._over_limit(size)
+        elif there and size is not None:
+            self._size = size
+            if type(source) is io.BytesIO:
+                # Shared, not copied, if the body is all there is in the buffer.
+                data = source.getvalue()
+                whole = start == 0 and len(data) == size
+                self._data = data if whole else data[start : start + size]
+            else:
+                self._store = BorrowedFile(source)
+            self._completed()
 
-    def _fill_step(self, end: int | None) -> None:
-        """Read once from the server into the store."""
-        declared = self.declared
-        want = _STEP if end is None else min(end - self._size, _STEP)
-        if declared is not None:
-            count = self._fill_declared(min(want, declared - self._size), declared)
-            if count == 0:
-                raise self._fail(ClientDisconnected())
-            self._size += count
-            if self._size == declared:
-                self._completed()
-            return
-        # One byte over the limit tells a body that is too large from one that just fits.
+    def _take_whole(self) -> bytes | None:
+        """All of it as one bytes object; None if it can be read only once."""
+        if self.closed:
+            raise ValueError(OVER)
+        self._begin()
+        if self._data is not None or not self.replayable:
+            return self._data
+        parts = [self._stored(0, self._size)] if self._size else []
+        if not self.complete:
+            if self.declared is None:
+                if not self._take_to_end(parts):
+                    return None
+            else:
+                self._take_declared(parts, self.declared - self._size)
+        # Nothing from here on can fail, and `complete` is said last.
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._data = data
+        self._size = len(data)
+        store, self._store = self._store, None
+        self._completed()
+        if store is not None:
+            store.close()
+        return data
+
+    def _take_declared(self, parts: list[bytes], missing: int) -> None:
+        # In one call where the server has that much: it saves a copy.
+        while missing:
+            try:
+                piece = self._take(missing)
+            except BaseException:
+                self._put_back(parts)
+                raise
+            parts.append(piece)
+            missing -= len(piece)
+
+    def _take_to_end(self, parts: list[bytes]) -> bool:
+        size = taken = self._size
         limit = self._limit()
-        data = self._read(min(want, max(SMALL, self._size), limit + 1 - self._size))
-        if not data:
+        buffer = io.BytesIO()
+        try:
+            # One byte over the limit tells a body that is too large from one that just fits.
+            while size <= limit and (
+                piece := self._read(min(max(size, SMALL), _STEP, limit + 1 - size))
+            ):
+                buffer.write(piece)
+                size += len(piece)
+        except BaseException:
+            self._put_back([*parts, buffer.getvalue()])
+            raise
+        parts.append(buffer.getvalue())
+        if size > limit:
+            self._over_limit(size)
+            self._put_back(parts)
+            return False
+        if size == taken:
+            parts.pop()
+        return True
+
+    def _put_back(self, parts: list[bytes]) -> None:
+        """Store what `_take_whole` took, for the readers after one that was interrupted."""
+        if self._error is None:
+            for piece in parts[1:] if self._size else parts:
+                if piece:
+                    self._keep(piece)
+
+    def _take(self, want: int, *, line: bool = False) -> bytes:
+        """At most `want` bytes from the server; empty only at the end of an unknown length."""
+        known = self.declared
+        size = self._size + self._passed
+        if known is not None:
+            piece = self._read(min(want, known - size), line=line)
+            if not piece:
+                raise self._fail(ClientDisconnected)
+            return piece
+        if self.replayable:
+            want = min(want, self._limit() + 1 - size)
+        return self._read(want, line=line)
+
+    def _keep(self, piece: bytes) -> None:
+        """Put `piece`, just read, in store; an empty one means that this was all."""
+        if not piece:
             self._completed()
             return
-        self._append(data)
-        if self._size > limit:
-            self._over_limit()
-
-    def _fill_declared(self, want: int, declared: int) -> int:
-        if declared > self._rules.memory_limit:
-            data = self._read(want)
-            self._write(data)
-            return len(data)
-        self._reserve(declared)
-        assert self._lease is not None
-        with self._lease.view[self._size : self._size + want] as target:
-            return self._read_into(target)
-
-    def _append(self, data: bytes) -> None:
-        """Store the next piece of a body of unknown length where a body of that size lives."""
-        size = self._size + len(data)
-        if size <= SMALL:
-            self._head += data
-        elif size > self._rules.memory_limit:
-            self._write(data)
-        else:
-            self._reserve(size)
-            assert self._lease is not None
-            self._lease.view[self._size : size] = data
-        self._size = size
+        store = self._store
+        if store is None:
+            rules = self._rules
+            store = self._store = BodyStore(
+                rules.pool, rules.memory_limit, self.declared, lambda: rules.on_event("spilled")
+            )
+        assert isinstance(store, BodyStore)
+        try:
+            store.append(piece)
+        except Exception as error:
+            # The piece is lost, so nobody may read on behind it.
+            self._error = error
+            raise
+        self._size += len(piece)
+        if self.declared is None:
+            if self.replayable and self._size > self._limit():
+                self._over_limit(self._size)
+        elif self._size == self.declared:
+            self._completed()
 
     def _limit(self) -> int:
         limit = self._rules.body_limit
         return limit if self.max_length is None else min(limit, self.max_length)
 
     def _completed(self) -> None:
+        store = self._store
+        if self._data is None:
+            if store is None:
+                self._data = b""
+            elif isinstance(store, BodyStore):
+                self._data = store.only
         self.complete = True
-        if self._lease is None and self._file is None:
-            self._data, self._head = self._head, b""
-        if self._size and self._size != self.declared:
+        if self._size and self._size != self.declared and self._environ is not None:
             self._environ["CONTENT_LENGTH"] = str(self._size)
 
-    def _reserve(self, size: int) -> None:
-        lease = self._lease
-        if lease is not None and len(lease.view) >= size:
-            return
-        larger = self._rules.pool.acquire(size)
-        larger.view[: self._size] = self._in_memory(0, self._size)
-        self._lease = larger
-        self._head = b""
-        if lease is not None:
-            lease.release(self._size)
-
-    def _write(self, data: bytes) -> None:
-        if self._file is None:
-            self._rules.on_event("spilled")
-            # Unbuffered: what was written is what a reader sees. Closed by close().
-            file = tempfile.TemporaryFile(buffering=0, prefix="bodytrace-")  # noqa: SIM115
-            _write_all(file, self._in_memory(0, self._size))
-            lease, self._lease = self._lease, None
-            self._head = b""
-            self._filelock = threading.Lock()
-            self._file = file
-            if lease is not None:
-                lease.release(self._size)
-        assert self._filelock is not None
-        with self._filelock:
-            self._file.seek(0, io.SEEK_END)
-            _write_all(self._file, data)
-
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int, *, line: bool = False) -> bytes:
         """One read from the server. Sizes are always positive: servers differ on -1 and None."""
         source = self._source
         if source is None:
-            raise ValueError(_OVER)
+            raise ValueError(OVER)
         try:
-            data: bytes = source.read(size)
-        except (OSError, ValueError) as error:
-            raise self._fail(ClientDisconnected()) from error
+            data: bytes = source.readline(size) if line else source.read(size)
+        except (HTTPException, BodyTraceError):
+            raise
+        except Exception as error:
+            # Servers raise errors of their own for broken chunks and lost clients.
+            raise self._fail(ClientDisconnected) from error
         if self.closed:
-            raise ValueError(_OVER)
+            raise ValueError(OVER)
         return data
 
-    def _read_into(self, target: memoryview) -> int:
-        readinto = getattr(self._source, "readinto", None)
-        if readinto is None:
-            data = self._read(len(target))
-            target[: len(data)] = data
-            return len(data)
-        try:
-            count = readinto(target)
-        except (OSError, ValueError) as error:
-            raise self._fail(ClientDisconnected()) from error
-        if self.closed:
-            raise ValueError(_OVER)
-        return count or 0
-
-    def _fail(self, error: Exception) -> Exception:
+    def _fail(self, error: type[Exception]) -> type[Exception]:
         self._error = error
         return error
 
-    def _over_limit(self) -> None:
+    def _over_limit(self, size: int) -> None:
         """The body is larger than allowed: reject it, or turn to passing it on once."""
-        known = self._size or self.declared or 0
-        if self._rules.reject or (self.max_length is not None and known > self.max_length):
+        if self._rules.reject or (self.max_length is not None and size > self.max_length):
             self._rules.on_event("rejected")
-            raise self._fail(RequestEntityTooLarge())
+            raise self._fail(RequestEntityTooLarge)
         self.replayable = False
         self._rules.on_event("passed")
 
-    # What is stored
-
     def _stored(self, start: int, end: int) -> bytes:
-        if end <= start:
-            return b""
-        if self._filelock is None:
-            return self._in_memory(start, end)
-        with self._filelock:
-            file = self._file
-            if file is None:
-                raise ValueError(_OVER)
-            file.seek(start)
-            data = file.read(end - start)
-            if len(data) < end - start:
-                parts = [data]
-                while len(parts[-1]) and (start := start + len(parts[-1])) < end:
-                    parts.append(file.read(end - start))
-                data = b"".join(parts)
-            return data
-
-    def _in_memory(self, start: int, end: int) -> bytes:
+        store = self._store
+        if store is not None:
+            try:
+                return store.read(start, min(end, self._size))
+            except ValueError:
+                if self.closed:
+                    raise
+        # Between the store and one piece, the change may have come in between.
         data = self._data
-        if data is not None:
-            return data[start:end]
-        lease = self._lease
-        if lease is None:
+        if data is None:
             if self.closed:
-                raise ValueError(_OVER)
-            return self._head[start:end]
-        with lease.view[start:end] as part:
-            return bytes(part)
+                raise ValueError(OVER)
+            return b""
+        return data[start:end]
 
-    def _pass_on(self, position: int, size: int | None) -> bytes:
+    def _pass_on(self, position: int, size: int | None, *, line: bool) -> bytes:
         """Give out a body that is over the limit: what was read to find that out, then the rest.
 
         Only the reader that is exactly where the server's stream stands may go on.
         """
-        if position != self._size + self._passed and (self._passed or position > self._size):
-            limit = self._rules.body_limit
-            raise BodyNotReplayable(
-                f"this request's body is larger than BODYTRACE_BODY_LIMIT ({limit} bytes), so it "
-                "was passed on to its first reader and cannot be read again: raise "
-                "BODYTRACE_BODY_LIMIT, read the body once, or set BODYTRACE_OVER_LIMIT=reject"
-            )
-        if self._error is not None:
-            raise self._error
         parts = []
-        missing = size
-        if position < self._size:
-            end = self._size if missing is None else min(position + missing, self._size)
-            parts.append(self._stored(position, end))
-            if missing is not None:
-                missing -= end - position
         with self._lock:
+            stands = self._size + self._passed
+            if position != stands and (self._passed or position > self._size):
+                limit = self._rules.body_limit
+                raise BodyNotReplayable(
+                    f"this request's body is larger than BODYTRACE_BODY_LIMIT ({limit} bytes), so "
+                    "it was passed on to its first reader and cannot be read again: raise "
+                    "BODYTRACE_BODY_LIMIT, read the body once, or set BODYTRACE_OVER_LIMIT=reject"
+                )
+            if self._error is not None:
+                raise self._error
+            if position < self._size:
+                parts.append(
+                    self._stored(position, self._size if size is None else position + size)
+                )
+            missing = None if size is None else size - sum(map(len, parts))
             while missing is None or missing > 0:
-                want = _STEP if missing is None else min(missing, _STEP)
-                if self.declared is not None:
-                    want = min(want, self.declared - self._size - self._passed)
-                if want == 0 or self._source is None:
+                if self.declared is not None and self._size + self._passed == self.declared:
                     break
-                data = self._read(want)
-                if not data:
-                    if self.declared is not None:
-                        raise self._fail(ClientDisconnected())
+                piece = self._take(_STEP if missing is None else min(missing, _STEP), line=line)
+                if not piece:
                     break
-                self._passed += len(data)
+                self._passed += len(piece)
                 if self.max_length is not None and self._size + self._passed > self.max_length:
-                    self._rules.on_event("rejected")
-                    raise self._fail(RequestEntityTooLarge())
-                parts.append(data)
+                    self._over_limit(self._size + self._passed)
+                parts.append(piece)
+                if line:
+                    break
                 if missing is not None:
-                    missing -= len(data)
-                    if size is not None and size <= _STEP:
-                        break
-        return b"".join(parts)
+                    missing -= len(piece)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _ended(self, stream: BodyStream) -> None:
         """`stream` was read to its end: the next consumer starts over with a fresh one."""
-        if self._environ.get("wsgi.input") is stream:
-            self._environ["wsgi.input"] = BodyStream(self)
+        environ = self._environ
+        if environ is not None and environ.get("wsgi.input") is stream:
+            environ["wsgi.input"] = BodyStream(self)
 
 
 class BodyStream:
     """One reader's position in a `CachedBody`: a read-only, seekable binary file."""
 
-    __slots__ = ("body", "closed", "position", "__weakref__")
+    __slots__ = ("__weakref__", "body", "closed", "position")
 
     def __init__(self, body: CachedBody) -> None:
         self.body = body
@@ -543,13 +553,14 @@ class BodyStream:
         limit = None if size is None or size < 0 else size
         line = b""
         while limit is None or len(line) < limit:
-            step = _LINE_STEP if limit is None else min(_LINE_STEP, limit - len(line))
-            ahead = self.body.peek_at(self.position, step)
-            newline = ahead.find(b"\n") + 1
-            # Past what is in store, a body that can be read only once goes byte by byte.
-            part = self.read(newline or len(ahead) or 1)
-            line += part
-            if newline or not part or part == b"\n":
+            part = self.body.line_at(self.position, None if limit is None else limit - len(line))
+            if not part:
+                if not line:
+                    self.body._ended(self)
+                break
+            self.position += len(part)
+            line = line + part if line else part
+            if part.endswith(b"\n"):
                 break
         return line
 
@@ -577,6 +588,7 @@ class BodyStream:
         """Move; seeking from the end reads the whole body first.
 
         :raises ValueError: a negative position or an unknown `whence`.
+        :raises io.UnsupportedOperation: from the end of a body that can be read only once.
         """
         if self.closed:
             raise ValueError("I/O operation on closed file")
@@ -592,10 +604,10 @@ class BodyStream:
         return offset
 
     def _end(self) -> int:
-        body = self.body
-        if body.size is None:
-            body.read_at(0, None)
-        return body.size or 0
+        size = self.body.find_size()
+        if size is None:
+            raise io.UnsupportedOperation("the end is not known before it is read")
+        return size
 
     def tell(self) -> int:
         """The position, bytes from the start."""
@@ -606,22 +618,26 @@ class BodyStream:
         self.closed = True
         self.body._ended(self)
 
-    def __enter__(self) -> BodyStream:
+    def __enter__(self) -> BodyStream:  # noqa: PYI034 - Self is Python 3.11
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def readable(self) -> bool:
+        """True."""
         return True
 
     def seekable(self) -> bool:
+        """Whether the body can be read again, as far as is known yet."""
         return self.body.replayable
 
     def writable(self) -> bool:
+        """False."""
         return False
 
     def isatty(self) -> bool:
+        """False."""
         return False
 
     def flush(self) -> None:
@@ -639,16 +655,13 @@ io.BufferedIOBase.register(BodyStream)
 
 
 def _declared_length(environ: WSGIEnvironment) -> int | None:
-    """Content-Length in bytes as RFC 9112 6.3 reads it; None if absent, invalid or overruled."""
+    """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3).
+
+    What is no number counts as 0, as for Werkzeug: such a message has no body that could be found.
+    """
     text = environ.get("CONTENT_LENGTH")
-    if not text or environ.get("HTTP_TRANSFER_ENCODING"):
+    if not text or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
-    if text.isascii() and text.isdigit():
-        return int(text)
-    return None
-
-
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+    text = text.strip()
+    # Nineteen digits are more than any disk holds, and int() refuses some thousands.
+    return int(text[:19]) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,300 @@
+"""One call of a trace, and how services pass calls on to their caller. Pure, no I/O.
+
+A service that relays writes one Server-Timing metric for each span of its subtree, itself first::
+
+    call;dur=12.3;start=0.4;desc="b7ad6b7169203331 00f067aa0ba902b7 S200 payments POST /charge"
+
+`desc` is the span's id, its parent's, a letter for the kind with the status, the service and the
+name, percent-encoded where they hold more than plain ASCII; `start` is milliseconds after the
+parent's start, as the process measured it that knows both, so that clocks need not agree.
+``more=3`` says that three calls below this one are left out, ``via`` that spans between this one
+and its parent are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
+
+from .headers import Header, timings
+
+METRIC = "call"
+MAX_CALLS = 256
+"""Calls taken from one response."""
+MAX_DEPTH = 32
+"""Levels taken from one response."""
+KINDS = {"S": "server", "C": "client", "I": "internal", "P": "producer", "M": "consumer"}
+
+_LETTERS = {kind: letter for letter, kind in KINDS.items()}
+_MAX_NAME = 128
+_MAX_SERVICE = 64
+_MAX_MORE = 999_999
+_MORE_SIZE = len(f";more={_MAX_MORE}")
+_READ_LIMIT = 16384
+_NOT_PLAIN = re.compile(r"[^ !#$&-+\--:<-\[\]-~]")
+_NOT_STATUS = re.compile(r"[^A-Za-z0-9_.]")
+_DESC = re.compile(
+    r"([0-9a-f]{16}|-) ([0-9a-f]{16}|-) ([SCIPM])([A-Za-z0-9_.]{0,64}) "
+    r"([!-~]{1,512}) ([ -~]{0,1024})"
+)
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_NO_ID = "0" * 16
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One span of a trace as its caller sees it, and the calls below it.
+
+    :param kind: one of the values of `KINDS`.
+    :param status: an HTTP status, or the name of an error; empty if there is neither.
+    :param span_id: 16 hex digits; None for a call that nobody answered for with a span.
+    :param parent_span_id: that of the next known span above.
+    :param milliseconds: how long it took, up to the response's headers; None if unknown.
+    :param start: milliseconds after the parent's start; None if unknown.
+    :param began: nanoseconds since 1970, where this process measured it.
+    :param more: calls below that were left out.
+    :param via: whether spans between this one and its parent are unknown.
+    """
+
+    name: str
+    service: str = ""
+    kind: str = "internal"
+    status: str = ""
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_span_id: str | None = None
+    milliseconds: float | None = None
+    start: float | None = None
+    began: int | None = None
+    more: int = 0
+    via: bool = False
+    children: list[Call] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an error by the semantic conventions: 5xx, for clients also 4xx."""
+        if self.status.isdecimal():
+            return int(self.status) >= (400 if self.kind == "client" else 500)
+        return bool(self.status)
+
+    def walk(self) -> Iterator[Call]:
+        """This call and all below it, parents before their children."""
+        waiting = [self]
+        while waiting:
+            call = waiting.pop()
+            yield call
+            waiting.extend(reversed(call.children))
+
+
+def read(headers: Iterable[Header]) -> tuple[list[Call], int]:
+    """The calls a response relays, without their children, and how many more there are.
+
+    What is malformed is left out.
+
+    :param headers: (name, value) pairs, untrusted.
+    """
+    text = ", ".join(value for name, value in headers if name.lower() == "server-timing")
+    calls: list[Call] = []
+    more = text[_READ_LIMIT:].count(METRIC + ";")
+    for metric, parameters in timings(text[:_READ_LIMIT]):
+        if metric != METRIC:
+            continue
+        if "desc" not in parameters:
+            more += _count(parameters)
+        elif (call := _decode(parameters)) is not None:
+            if len(calls) < MAX_CALLS:
+                calls.append(call)
+            else:
+                more += 1 + call.more
+    return calls, min(more, _MAX_MORE)
+
+
+def rebuild(root: Call, calls: Iterable[Call], taken: Collection[str] = ()) -> None:
+    """Put `calls` below `root`, which one of them may describe; each is used once.
+
+    Only `root` and `calls` become parents. What names another parent, or is its own ancestor, goes
+    directly below `root`.
+
+    :param taken: span ids that no call may have.
+    """
+    known: dict[str | None, Call] = {root.span_id: root}
+    others: list[Call] = []
+    described = False
+    for call in calls:
+        if call.span_id is None:
+            others.append(call)
+        elif call.span_id == root.span_id:
+            if not described:
+                _describe(root, call)
+                described = True
+        elif call.span_id not in known and call.span_id not in taken:
+            known[call.span_id] = call
+            others.append(call)
+    below: dict[Call, list[Call]] = {}
+    lost: list[Call] = []
+    for call in others:
+        parent = None if call.parent_span_id is None else known.get(call.parent_span_id)
+        if parent is None:
+            lost.append(call)
+        else:
+            below.setdefault(parent, []).append(call)
+    placed = {root}
+    _place(root, below, placed)
+    # First those whose parent is unknown, with all that is theirs; what then is left are circles.
+    for call in [*lost, *others]:
+        if call not in placed:
+            call.via = True
+            placed.add(call)
+            adopt(root, call)
+            _place(call, below, placed, depth=1)
+
+
+def adopt(parent: Call, child: Call) -> None:
+    """Make `child` one of `parent`'s, in the order in which they started."""
+    child.parent_span_id = parent.span_id
+    child.trace_id = parent.trace_id
+    parent.children.append(child)
+    parent.children.sort(key=lambda call: float("inf") if call.start is None else call.start)
+
+
+def fit(root: Call, size: int) -> list[str]:
+    """`root` and what is below it as Server-Timing metrics of at most `size` bytes.
+
+    Where they do not all fit, whole calls are left out, and the ``more`` of the next one above
+    says how many: first those that led to no other service, then the deepest.
+    """
+    calls = list(root.walk())
+    entries = {call: _encode(call, call.more) for call in calls}
+    if sum(map(len, entries.values())) + 2 * len(entries) <= size:
+        return list(entries.values())
+    parents = {child: call for call in calls for child in call.children}
+    kept: dict[Call, int] = {}
+    for call in _by_importance(calls, parents):
+        cost = len(entries[call]) + _MORE_SIZE + 2
+        if cost <= size and (call is root or parents[call] in kept):
+            kept[call] = call.more
+            size -= cost
+    if root not in kept:
+        rest = f"{METRIC};more={min(len(calls), _MAX_MORE)}"
+        return [rest] if len(rest) + 2 <= size else []
+    for call in calls:
+        if call not in kept:
+            above = parents[call]
+            while above not in kept:
+                above = parents[above]
+            kept[above] += 1 + call.more
+    return [_encode(call, kept[call]) for call in calls if call in kept]
+
+
+def _by_importance(calls: list[Call], parents: dict[Call, Call]) -> list[Call]:
+    root = calls[0]
+    depths = {root: 0}
+    for call in calls[1:]:
+        depths[call] = depths[parents[call]] + 1
+    leads: set[Call] = set()
+    for call in reversed(calls):
+        if call.kind == "server" or call.span_id is None or call in leads:
+            leads.add(call)
+            if call is not root:
+                leads.add(parents[call])
+    return sorted(calls, key=lambda call: (call not in leads, depths[call]))
+
+
+def clean(text: str, limit: int = _MAX_NAME) -> str:
+    """`text` without anything that is not printed, cut to `limit` characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
+def status_of(text: str) -> str:
+    """`text` as a `Call.status`."""
+    return _NOT_STATUS.sub("_", text)[:64]
+
+
+def _place(root: Call, below: dict[Call, list[Call]], placed: set[Call], depth: int = 0) -> None:
+    waiting = [(root, depth)]
+    while waiting:
+        parent, depth = waiting.pop()
+        for call in below.get(parent, ()):
+            if call in placed:
+                continue
+            placed.add(call)
+            if depth < MAX_DEPTH:
+                adopt(parent, call)
+                waiting.append((call, depth + 1))
+            else:
+                parent.more = min(parent.more + 1 + call.more, _MAX_MORE)
+                # This loop comes to them next.
+                below[parent].extend(below.pop(call, ()))
+
+
+def _describe(root: Call, call: Call) -> None:
+    root.name, root.service, root.kind = call.name, call.service, call.kind
+    root.status, root.milliseconds = call.status, call.milliseconds
+    root.more = min(root.more + call.more, _MAX_MORE)
+
+
+def _encode(call: Call, more: int) -> str:
+    parameters = ""
+    if call.milliseconds is not None:
+        parameters += f";dur={_number(call.milliseconds)}"
+    if call.start is not None:
+        parameters += f";start={_number(call.start)}"
+    if more:
+        parameters += f";more={min(more, _MAX_MORE)}"
+    if call.via:
+        parameters += ";via"
+    service = _plain(call.service, _MAX_SERVICE).replace(" ", "%20") or "-"
+    desc = (
+        f"{call.span_id or '-'} {call.parent_span_id or '-'} {_LETTERS[call.kind]}{call.status} "
+        f"{service} {_plain(call.name, _MAX_NAME)}"
+    )
+    return f'{METRIC}{parameters};desc="{desc}"'
+
+
+def _decode(parameters: dict[str, str]) -> Call | None:
+    match = _DESC.fullmatch(parameters["desc"])
+    if match is None or _NO_ID in match.groups():
+        return None
+    span_id, parent, letter, status, service, name = match.groups()
+    return Call(
+        name=clean(unquote(name)),
+        service="" if service == "-" else clean(unquote(service), _MAX_SERVICE),
+        kind=KINDS[letter],
+        status=status,
+        span_id=None if span_id == "-" else span_id,
+        parent_span_id=None if parent == "-" else parent,
+        milliseconds=_float(parameters.get("dur", "")),
+        start=_float(parameters.get("start", "")),
+        more=_count(parameters),
+        via="via" in parameters,
+    )
+
+
+def _count(parameters: dict[str, str]) -> int:
+    text = parameters.get("more", "")
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+
+
+def _float(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else None
+
+
+def _number(milliseconds: float) -> str:
+    return f"{max(milliseconds, 0):.1f}".removesuffix(".0")
+
+
+def _plain(text: str, limit: int) -> str:
+    """ASCII without quotes, commas, semicolons or percent signs, so that any parser survives."""
+    if len(text) <= limit and _NOT_PLAIN.search(text) is None:
+        return text
+    result = ""
+    for character in text:
+        plain = character
+        if _NOT_PLAIN.match(character):
+            plain = quote(character, safe="", errors="replace")
+        if len(result) + len(plain) > limit - 3:
+            return result + "..."
+        result += plain
+    return result

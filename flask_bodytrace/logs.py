@@ -1,0 +1,124 @@
+"""Trace and ids on log records: ``otelTraceID``, ``otelSpanID`` and so on, as OpenTelemetry says.
+
+Three ways, all with the same fields. `install` is what ``BODYTRACE_LOGS`` does, for records of any
+logger and handler; `TraceLogFilter` goes on chosen handlers by hand; `add_trace_fields` is a
+structlog processor.
+
+`install` extends `logging.Logger.makeRecord`, which the standard library documents as a factory to
+be overridden, and not the record factory: that one runs before a caller's ``extra`` is put on the
+record, and `logging` raises KeyError for an ``extra`` that names what is there already. A filter on
+a logger would not see the records of loggers below it, and one on the root's handlers not those of
+handlers added later.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, MutableMapping
+from functools import wraps
+from typing import Any, Protocol, cast
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from .trace import TRACE_KEY, TraceSource
+
+
+class _Logged(TraceSource, Protocol):
+    """What is asked of the request being handled; an `Exchange` is one."""
+
+    @property
+    def logs(self) -> bool: ...
+
+    @property
+    def service_name(self) -> str: ...
+
+    @property
+    def known_ids(self) -> Mapping[str, str]: ...
+
+
+def fields() -> dict[str, Any]:
+    """What a log record made here and now says of the trace; empty outside of a request.
+
+    ``otelTraceID`` (32 hex digits) and ``otelSpanID`` (16) are those of the current span, be it the
+    server span or one below; ``otelTraceSampled`` is a bool, ``otelServiceName`` the resource's
+    ``service.name``. The business ids found so far come under their own names.
+    """
+    source = cast("_Logged | None", otel_context.get_value(TRACE_KEY))
+    return {} if source is None else _fields(source)
+
+
+def _fields(source: _Logged) -> dict[str, Any]:
+    span_context = get_current_span().get_span_context()
+    if not span_context.is_valid:
+        span_context = source.span.get_span_context()
+    if not span_context.is_valid:
+        return dict(source.known_ids)
+    return {
+        "otelTraceID": format_trace_id(span_context.trace_id),
+        "otelSpanID": format_span_id(span_context.span_id),
+        "otelTraceSampled": span_context.trace_flags.sampled,
+        "otelServiceName": source.service_name,
+        **source.known_ids,
+    }
+
+
+class TraceLogFilter(logging.Filter):
+    """Puts `fields` on the records of the handler (or logger) it is added to; keeps them all.
+
+    What a record has already, from its ``extra`` or otherwise, stays.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields; True."""
+        _put(record, fields())
+        return True
+
+
+def add_trace_fields(
+    _logger: Any, _method: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor that adds `fields`; what the event has already stays."""
+    for name, value in fields().items():
+        event_dict.setdefault(name, value)
+    return event_dict
+
+
+def _put(record: logging.LogRecord, values: Mapping[str, Any]) -> None:
+    known = record.__dict__
+    for name, value in values.items():
+        known.setdefault(name, value)
+
+
+def install() -> None:
+    """Put `fields` on every record made in requests of applications with ``BODYTRACE_LOGS``.
+
+    Once per process, however many applications ask, and whatever else extends
+    `logging.Logger.makeRecord` before or after. `uninstall` undoes it.
+    """
+    previous = logging.Logger.makeRecord
+    if hasattr(previous, _MARK):
+        return
+
+    @wraps(previous)
+    def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = previous(self, *args, **kwargs)
+        source = cast("_Logged | None", otel_context.get_value(TRACE_KEY))
+        if source is not None and source.logs:
+            _put(record, _fields(source))
+        return record
+
+    # wraps() carries it on to an extension around this one.
+    setattr(make_record, _MARK, (make_record, previous))
+    logging.Logger.makeRecord = make_record  # type: ignore[method-assign]
+
+
+def uninstall() -> None:
+    """Undo `install`, unless something else extended `logging.Logger.makeRecord` after it."""
+    current = logging.Logger.makeRecord
+    ours, previous = getattr(current, _MARK, (None, None))
+    if current is ours:
+        logging.Logger.makeRecord = previous  # type: ignore[method-assign,assignment]
+
+
+_MARK = "_bodytrace_extension"

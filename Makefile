@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2
+# What runs pytest as a module: make test RUNNER="coverage run -m"
+RUNNER ?=
 
 .PHONY: help demo serve test lint format clean
 help:
@@ -22,7 +24,7 @@ serve: $(VENV)/.example
 	$(BIN)/python -m example_app
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

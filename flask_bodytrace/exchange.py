@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
@@ -43,6 +42,7 @@ from . import propagation, spans
 from .body import BodyRules, BodyStream, CachedBody
 from .headers import HeaderWriter
 from .ids import IdExtractor
+from .sources import NO_IDS, IdSources
 from .spans import Redactor
 from .trace import TRACE_KEY, RequestTrace
 
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from .capture import BodyCapture
     from .metrics import ServerMetrics, Started
 
-NO_IDS: Mapping[str, str] = MappingProxyType({})
 _log = logging.getLogger("flask_bodytrace")
 _ids = RandomIdGenerator()
 _BODYLESS = frozenset({204, 304})
@@ -72,6 +71,7 @@ class Plan:
 
     :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
     :param late_span: whether somebody else starts the server span after us.
+    :param span_of: environ -> the server span somebody else started since; None before that.
     """
 
     provider: TracerProvider
@@ -93,6 +93,9 @@ class Plan:
     captures_response_headers: bool
     route_of: Callable[[WSGIEnvironment], Route | None] = lambda _environ: None
     late_span: Callable[[], bool] = lambda: False
+    span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
+    logs: bool = False
+    service_name: str = ""
     reported: set[str] = field(default_factory=set)
 
     def report(self, stage: str) -> None:
@@ -115,7 +118,7 @@ def run(
     try:
         iterable = app(environ, exchange.respond(start_response))
     except BaseException as error:
-        exchange.failed(error)
+        exchange.broke(error)
         exchange.finish()
         raise
     finally:
@@ -128,18 +131,20 @@ class Exchange:
 
     __slots__ = (
         "_bound",
+        "_broken",
         "_counted",
         "_environ",
         "_error",
         "_finished",
-        "_found",
         "_ids",
+        "_late",
         "_method",
         "_outer",
         "_owner",
         "_plan",
         "_route",
         "_scheme",
+        "_sources",
         "_start",
         "_status",
         "_trace",
@@ -162,9 +167,12 @@ class Exchange:
         self._route: str | None = None
         self._trace: RequestTrace | None = None
         self._ids: Mapping[str, str] | None = None
-        self._found: Mapping[str, str] | None = None
+        self._sources: IdSources | None = None
         self._finished = False
         self._bound = False
+        self._broken = False
+        self._late = False
+        self._owner = False
         self._counted: Started | None = None
         self.remaining = -1
         self.correlation_id: str | None = None
@@ -180,24 +188,39 @@ class Exchange:
         outer = environ.get(TRACE_KEY)
         self._outer: Exchange | None = outer if outer is not None and not outer._finished else None
         environ[TRACE_KEY] = self
-        self._owner = False
         self._writes_headers = self._outer is None
-        if plan.excluded is not None and plan.excluded.search(_url(environ)):
-            self._exclude()
-            return
-        current = get_current_span()
-        if self._outer is not None or _is_server_span_of_another(current):
+        self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+        try:
+            self._begin(get_current_span())
+        except Exception:  # noqa: BLE001 - the application must get the request
+            plan.report("begin")
+
+    # Begin
+
+    def _begin(self, current: Span) -> None:
+        """Find out whose span it is: nobody's, an outer application's, another's or ours."""
+        plan = self._plan
+        outer = self._outer
+        if outer is not None:
+            self._late = outer._late
+            if otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
+                self._ids = NO_IDS
+            self._adopt(outer.span)
+            self.parent_span_id = outer.parent_span_id
+            self._share_ids()
+        elif plan.excluded is not None and plan.excluded.search(_url(self._environ)):
+            self._exclude(current)
+        elif _is_server_span_of_another(current):
             self._adopt(current)
-            self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+            self._share_ids()
         elif plan.late_span():
-            self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+            self._late = True
+            self._share_ids()
         else:
             self._owner = True
             self._start_span(current)
             if plan.metrics is not None:
                 self._counted = plan.metrics.started(self._method, self._scheme)
-
-    # Begin
 
     def _start_span(self, current: Span) -> None:
         plan = self._plan
@@ -205,8 +228,9 @@ class Exchange:
         base, parent, links, preset = self._incoming(current)
         attributes = spans.request_attributes(environ, self._method, plan.redactor)
         attributes.update(self.ids)
-        if parent is None and plan.trace_key and (key := self.ids.get(plan.trace_key)):
-            preset = propagation.derive_trace_id(key, plan.hash_key)
+        if plan.trace_key and parent is None and not preset:
+            key = self.ids.get(plan.trace_key)
+            preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
         name = spans.span_name(self._method, None)
         token = propagation.preset_trace_id.set(preset) if preset else None
         try:
@@ -216,11 +240,8 @@ class Exchange:
                 propagation.preset_trace_id.reset(token)
         if parent is not None:
             self.parent_span_id = parent.span_id
-        context = set_span_in_context(self.span, base)
-        if plan.baggage:
-            for attribute, value in self.ids.items():
-                context = baggage.set_baggage(attribute, value, context)
-        self.context = Context({**context, TRACE_KEY: self})
+        self.context = Context({**set_span_in_context(self.span, base), TRACE_KEY: self})
+        self._share_ids()
         if plan.captures_request_headers and self.span.is_recording():
             spans.capture_request_headers(self.span, environ)
 
@@ -228,32 +249,21 @@ class Exchange:
         """The context to start in, the parent, links, and a trace id somebody chose (or 0)."""
         plan = self._plan
         environ = self._environ
-        extracted = propagation.extract(environ)
-        remote: SpanContext | None = get_current_span(extracted).get_span_context()
-        if remote is None or not remote.is_valid:
-            remote = None
-        self.correlation_id = propagation.correlation_id(extracted)
-        preset = 0
-        named = environ.get("HTTP_X_TRACE_ID")
-        if named and remote is None:
-            preset = propagation.parse_trace_id(named) or 0
-            if not preset:
-                self.correlation_id = propagation.parse_correlation_id(named)
         mode = plan.incoming(environ) if callable(plan.incoming) else plan.incoming
+        caller = propagation.read(environ)
+        self.correlation_id = caller.correlation_id
         if mode == "continue":
-            span_id = environ.get("HTTP_X_SPAN_ID", "")
-            if preset and (span_id or not plan.chooses_trace_id):
-                remote = propagation.remote_parent(preset, span_id)
-                extracted = set_span_in_context(NonRecordingSpan(remote), extracted)
-                preset = 0
-            if remote is not None:
-                return extracted, remote, [], 0
+            base = Context({**otel_context.get_current(), **caller.context})
+            if caller.trace_id and not caller.span_id and plan.chooses_trace_id:
+                return set_span_in_context(INVALID_SPAN, base), None, [], caller.trace_id
+            parent = caller.parent or caller.named_parent()
+            if parent is not None:
+                return set_span_in_context(NonRecordingSpan(parent), base), parent, [], 0
             local = current.get_span_context()
-            base = Context({**otel_context.get_current(), **extracted})
-            return base, local if local.is_valid else None, [], preset
-        if mode == "link" and preset:
-            remote = propagation.remote_parent(preset, environ.get("HTTP_X_SPAN_ID", ""))
-        return Context(), None, [Link(remote)] if mode == "link" and remote else [], 0
+            return base, local if local.is_valid else None, [], 0
+        parent = caller.parent or caller.named_parent()
+        # Nothing of the caller's is taken over: neither sampling nor baggage.
+        return Context(), None, [Link(parent)] if mode == "link" and parent else [], 0
 
     def _adopt(self, span: Span) -> None:
         """Enrich the server span somebody else started, instead of doubling it."""
@@ -263,24 +273,31 @@ class Exchange:
         if span.is_recording() and self.ids:
             span.set_attributes(dict(self.ids))
 
-    def _exclude(self) -> None:
+    def _share_ids(self) -> None:
+        """Give the ids to services further down, if they are to have them."""
+        if self._plan.baggage:
+            for attribute, value in self.ids.items():
+                self.context = baggage.set_baggage(attribute, value, self.context)
+
+    def _exclude(self, current: Span) -> None:
         """No span, and none below: the context is valid but not sampled, and says so."""
         self._ids = NO_IDS
         self._writes_headers = False
-        parent = get_current_span(propagation.extract(self._environ)).get_span_context()
-        self.parent_span_id = parent.span_id if parent.is_valid else None
+        base, parent, _, preset = self._incoming(current)
+        self.parent_span_id = None if parent is None else parent.span_id
         self.span = NonRecordingSpan(
             SpanContext(
-                parent.trace_id if parent.is_valid else _ids.generate_trace_id(),
+                (preset or _ids.generate_trace_id()) if parent is None else parent.trace_id,
                 _ids.generate_span_id(),
                 is_remote=False,
                 trace_flags=TraceFlags(TraceFlags.DEFAULT),
+                trace_state=None if parent is None else parent.trace_state,
             )
         )
         self._bound = True
         self.context = Context(
             {
-                **set_span_in_context(self.span),
+                **set_span_in_context(self.span, base),
                 TRACE_KEY: self,
                 _SUPPRESS_INSTRUMENTATION_KEY: True,
                 _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True,
@@ -293,87 +310,79 @@ class Exchange:
     def ids(self) -> Mapping[str, str]:
         """The business ids known so far; those of the URL's arguments join when it is matched."""
         if self._ids is None:
-            self._ids = self._find_ids(None)
+            self._ids = self._find_ids({})
         return self._ids
 
-    def _find_ids(self, route: Route | None) -> Mapping[str, str]:
-        extractor = self._plan.ids
-        if not extractor.attributes:
+    @property
+    def known_ids(self) -> Mapping[str, str]:
+        """The ids found so far: a log record made while reading must not make anybody read."""
+        return self._ids or NO_IDS
+
+    @property
+    def logs(self) -> bool:
+        """Whether ``BODYTRACE_LOGS`` is on."""
+        return self._plan.logs
+
+    @property
+    def service_name(self) -> str:
+        """The resource's ``service.name``."""
+        return self._plan.service_name
+
+    def _find_ids(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
+        plan = self._plan
+        if not plan.ids.attributes:
             return NO_IDS
         try:
-            if self._found is None:
-                self._found = self._scan_body()
-            query: list[Any] = []
-
-            def lookup(kind: str, name: str) -> object:
-                if kind == "header":
-                    return self._environ.get("HTTP_" + name.upper().replace("-", "_"))
-                if kind == "path":
-                    return None if route is None else route.arguments.get(name)
-                if not query:
-                    query.append(_query_of(self._environ))
-                return query[0].get(name)
-
-            return MappingProxyType(extractor.choose(self._found, lookup))
+            if self._sources is None:
+                self._sources = IdSources(plan.ids, plan.scan_limit, self._environ, self.body)
+            return self._sources.find(arguments)
         except Exception:  # noqa: BLE001 - no id is no reason to fail
-            self._plan.report("ids")
+            plan.report("ids")
             return NO_IDS
-
-    def _scan_body(self) -> Mapping[str, str]:
-        extractor = self._plan.ids
-        environ = self._environ
-        content_type = environ.get("CONTENT_TYPE", "")
-        limit = self._plan.scan_limit
-        body = self.body
-        declared = body.declared
-        if (
-            not extractor.body
-            or declared == 0
-            or (declared is not None and declared > limit)
-            or environ.get("HTTP_CONTENT_ENCODING")
-            or not extractor.holds_ids(content_type)
-        ):
-            return NO_IDS
-        try:
-            if declared is None:
-                body.peek_at(0, limit + 1)
-                if not body.complete:
-                    return NO_IDS
-            if not body.replayable:
-                return NO_IDS
-            data = body.getvalue()
-        except Exception:  # noqa: BLE001 - the handler gets the same error when it reads
-            return NO_IDS
-        return extractor.from_body(data, content_type)
 
     # Bind
 
     @property
     def trace(self) -> RequestTrace:
         """What ``g.trace`` is."""
+        if self._late:
+            self._adopt_late()
         if self._trace is None:
-            if self.span is INVALID_SPAN and not self._owner:
-                self._adopt(get_current_span())
             self._trace = RequestTrace(self)
         return self._trace
+
+    def _adopt_late(self) -> None:
+        """Take the span that OpenTelemetry's instrumentation started meanwhile, if it did."""
+        span = self._plan.span_of(self._environ)
+        if span is not None:
+            self._late = False
+            self._adopt(span)
 
     def bind(self) -> None:
         """The URL is matched: name the span by its route, take ids from the URL's arguments."""
         if self._bound:
             return
-        route = self._plan.route_of(self._environ)
-        if route is None:
-            return
-        self._bound = True
+        try:
+            route = self._plan.route_of(self._environ)
+            if route is not None:
+                self._bound = True
+                self._bind(route)
+        except Exception:  # noqa: BLE001 - the application must get the request
+            self._plan.report("bind")
+
+    def _bind(self, route: Route) -> None:
         self._route = route.rule
         span = self.span
         if self._plan.ids.reads_path:
-            self._ids = self._find_ids(route)
+            self._ids = self._find_ids(route.arguments)
             if span.is_recording() and self._ids:
                 span.set_attributes(dict(self._ids))
+            if self._plan.baggage:
+                self._share_ids()
+                # Undone by run, which goes back to what was before its own attach.
+                otel_context.attach(self.context)
         if route.rule is not None and span.is_recording():
-            # Only if nobody else did: an application may call update_name itself, and of nested
-            # applications the innermost knows best.
+            # Only if nobody else did: an application may call update_name itself.
             if getattr(span, "name", None) == spans.span_name(self._method, None):
                 span.update_name(spans.span_name(self._method, route.rule))
             if "http.route" not in (getattr(span, "attributes", None) or ()):
@@ -400,8 +409,8 @@ class Exchange:
     def _respond(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         plan = self._plan
         self._status = int(status[:3])
-        if self.span is INVALID_SPAN and not self._owner:
-            self._adopt(get_current_span())
+        if self._late:
+            self._adopt_late()
         self.bind()
         if self._status in _BODYLESS or self._environ.get("REQUEST_METHOD") == "HEAD":
             self.remaining = 0
@@ -412,7 +421,13 @@ class Exchange:
         if plan.captures_response_headers and self._owner and self.span.is_recording():
             spans.capture_response_headers(self.span, headers)
         span_context = self.span.get_span_context()
-        if plan.headers is None or not self._writes_headers or not span_context.is_valid:
+        if (
+            plan.headers is None
+            or not self._writes_headers
+            or not span_context.is_valid
+            # Without an SDK, "our" span is the caller's.
+            or span_context.is_remote
+        ):
             return headers
         parent = self.parent_span_id
         return plan.headers.write(
@@ -431,7 +446,15 @@ class Exchange:
         if self._outer is not None:
             self._outer.failed(error)
         elif self._owner and self.span.is_recording():
-            self.span.record_exception(error)
+            try:
+                self.span.record_exception(error)
+            except Exception:  # noqa: BLE001 - the application's own error is the one to show
+                self._plan.report("failed")
+
+    def broke(self, error: BaseException) -> None:
+        """An exception went past the application to the server: whatever it answered is void."""
+        self._broken = True
+        self.failed(error)
 
     # Finish
 
@@ -472,8 +495,8 @@ class Exchange:
         span = self.span
         error_type = None
         if span.is_recording():
-            error_type = spans.set_outcome(span, self._status, self._error)
-        elif self._status is None or self._status >= 500:
+            error_type = spans.set_outcome(span, self._status, self._error, broken=self._broken)
+        elif self._broken or self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
         metrics = self._plan.metrics
         if metrics is not None and self._counted is not None:
@@ -492,8 +515,12 @@ class Exchange:
     def finish(self) -> None:
         """The request is over: span ended, body released; any further call does nothing."""
         self.end_span()
+        # Its traceback holds the frames that hold this.
+        self._error = None
         if self._outer is None:
             self.body.close()
+        elif self._environ.get(TRACE_KEY) is self:
+            self._environ[TRACE_KEY] = self._outer
 
 
 class _TracedResponse:
@@ -520,7 +547,7 @@ class _TracedResponse:
             exchange.end_span()
             raise
         except BaseException as error:
-            exchange.failed(error)
+            exchange.broke(error)
             raise
         finally:
             otel_context.detach(token)
@@ -539,11 +566,15 @@ class _TracedResponse:
             if close is not None:
                 close()
         except BaseException as error:
-            exchange.failed(error)
+            exchange.broke(error)
             raise
         finally:
             otel_context.detach(token)
             exchange.finish()
+
+    def __del__(self) -> None:
+        # A server that never closes it must not keep the span open for ever.
+        self._exchange.finish()
 
 
 def _is_server_span_of_another(span: Span) -> bool:
@@ -571,10 +602,3 @@ def _url(environ: WSGIEnvironment) -> str:
     host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return f"{environ.get('wsgi.url_scheme', 'http')}://{host}{path}"
-
-
-def _query_of(environ: WSGIEnvironment) -> Mapping[str, str]:
-    from urllib.parse import parse_qsl
-
-    pairs = parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=1000)
-    return dict(reversed(pairs))

@@ -7,10 +7,11 @@ import re
 import weakref
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, got_request_exception, request
-from opentelemetry.trace import get_tracer
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import Span, get_tracer
 from opentelemetry.util.http import (
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST,
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
@@ -22,6 +23,7 @@ from .body import BodyRules
 from .exceptions import BodyTraceError, ConfigError
 from .exchange import Exchange, Plan, Route, run
 from .headers import HeaderWriter
+from .hooks import Hooks, RequestHook, ResponseHook
 from .ids import compile_rules
 from .metrics import ServerMetrics
 from .pool import BufferPool
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+
+RequestHookT = TypeVar("RequestHookT", bound=RequestHook)
+ResponseHookT = TypeVar("ResponseHookT", bound=ResponseHook)
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
@@ -57,6 +62,8 @@ class BodyTrace:
     :param tracer_provider: makes the spans; default the global one, set up from the ``OTEL_*``
         variables if nobody did.
     :param meter_provider: takes the metrics; default the global one.
+    :param on_request: called with (trace, request) before anything else of the application.
+    :param on_response: called with (trace, response) after everything else of it.
     :param settings: any setting by its lower-case name, such as ``body_limit="1MiB"``; the
         environment and ``app.config`` come before it.
     """
@@ -67,8 +74,15 @@ class BodyTrace:
         *,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
+        on_request: RequestHook | None = None,
+        on_response: ResponseHook | None = None,
         **settings: Any,
     ) -> None:
+        self._hooks = Hooks()
+        if on_request is not None:
+            self._hooks.on_request(on_request)
+        if on_response is not None:
+            self._hooks.on_response(on_response)
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
         self._keywords = settings
@@ -97,9 +111,28 @@ class BodyTrace:
             meter_provider=self._meter_provider,
             route_of=_route_of,
             late_span=_late_span(app),
+            span_of=_span_of,
         )
         app.extensions["bodytrace"] = State(settings, plan)
         _attach(app, plan)
+        self._hooks.attach(app)
+
+    def on_request(self, hook: RequestHookT) -> RequestHookT:
+        """Decorator: call ``hook(trace, request)`` once the URL is matched, before other hooks.
+
+        An exception in it is logged, once per kind, and changes nothing else.
+        """
+        self._hooks.on_request(hook)
+        return hook
+
+    def on_response(self, hook: ResponseHookT) -> ResponseHookT:
+        """Decorator: call ``hook(trace, response)`` after all ``after_request`` functions.
+
+        The trace headers are not on the response yet; they also go on answers that no hook sees.
+        An exception in it is logged, once per kind, and changes nothing else.
+        """
+        self._hooks.on_response(hook)
+        return hook
 
 
 class _Traced(Flask):
@@ -157,6 +190,11 @@ def _late_span(app: Flask) -> Callable[[], bool]:
     return lambda: getattr(reference(), "_is_instrumented_by_opentelemetry", False)
 
 
+def _span_of(environ: WSGIEnvironment) -> Span | None:
+    """The span OpenTelemetry's Flask instrumentation started in its own before_request."""
+    return environ.get("opentelemetry-flask.span_key")
+
+
 def _on_exception(_sender: Flask, exception: BaseException, **_: Any) -> None:
     _failed(exception)
 
@@ -192,7 +230,7 @@ def make_plan(
     """Make the settings into what a request needs; shared with `BodyTraceMiddleware`.
 
     :param name: the service name where ``OTEL_*`` gives none.
-    :param framework: `Plan`'s `route_of` and `late_span`.
+    :param framework: `Plan`'s `route_of`, `late_span` and `span_of`.
     :raises ConfigError: what is configured cannot work together.
     """
     provider = sdk.tracer_provider(tracer_provider, name)
@@ -229,6 +267,11 @@ def make_plan(
         capture = BodyCapture(
             settings.capture_limit, redactor, always=settings.capture_body == "always"
         )
+    if settings.logs:
+        from . import logs
+
+        logs.install()
+    resource = getattr(provider, "resource", Resource.get_empty())
     return Plan(
         provider=provider,
         tracer=tracer,
@@ -243,6 +286,8 @@ def make_plan(
         headers=HeaderWriter(settings.response_headers) if settings.response_headers else None,
         metrics=metrics,
         capture=capture,
+        logs=settings.logs,
+        service_name=str(resource.attributes.get("service.name", name)),
         redactor=redactor,
         chooses_trace_id=chooses,
         captures_request_headers=bool(

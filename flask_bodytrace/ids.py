@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus, unquote_plus
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
 
 import msgspec
 from werkzeug.http import parse_options_header
@@ -28,6 +30,10 @@ Rules = Mapping[str, Sequence[str]]
 
 _Scalar = str | int | float | bool | None
 _MAX_PARTS = 1000
+_MAX_INDEX = 999
+_MOST_BITS = MAX_LENGTH * 3
+# What decoders put where bytes were no text.
+_REPLACEMENT = "\ufffd"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
@@ -61,30 +67,35 @@ def check_rules(rules: Rules) -> None:
                     f"{source!r} has an unknown kind {kind!r}: use path:, query:, header: or a "
                     "plain body path"
                 )
-            if not (name if colon else source) or ".." in source:
+            named = name if colon else source
+            if not named or "" in source.split("."):
                 raise ConfigError(f"{source!r} names nothing")
+            if not named.isprintable() or {'"', "\\"} & set(named):
+                raise ConfigError(f"{source!r} has characters no name of a field should have")
 
 
 @dataclass(frozen=True, slots=True)
 class IdExtractor:
-    """What `compile_rules` makes: the rules, sorted by where they look.
+    """What `compile_rules` makes: per attribute its sources, and what finds them.
 
-    `fallbacks` says for an attribute which sources come before the body in its rule.
+    :param order: attribute -> sources, in the order they are tried.
+    :param body: the body paths among them.
+    :param reads_path: whether any source is a ``path:`` one, known only once the URL is matched.
     """
 
-    attributes: tuple[str, ...]
-    body: Mapping[str, tuple[str, ...]]
-    elsewhere: Mapping[str, tuple[tuple[str, str], ...]]
     order: Mapping[str, tuple[str, ...]]
+    body: frozenset[str]
+    reads_path: bool
     hashed: frozenset[str]
     key: bytes
     from_json: Callable[[bytes], dict[str, str]] = field(repr=False)
     form_pattern: re.Pattern[bytes] | None = field(repr=False)
+    query_pattern: re.Pattern[bytes] | None = field(repr=False)
 
     @property
-    def reads_path(self) -> bool:
-        """Whether any source is a ``path:`` one, known only once the URL is matched."""
-        return any(kind == "path" for s in self.elsewhere.values() for kind, _ in s)
+    def attributes(self) -> Collection[str]:
+        """The names of the ids."""
+        return self.order.keys()
 
     def from_body(self, data: bytes, content_type: str) -> dict[str, str]:
         """The ids in a body, by source path.
@@ -98,12 +109,19 @@ class IdExtractor:
             if mimetype == "application/json" or mimetype.endswith("+json"):
                 return self.from_json(data)
             if mimetype == "application/x-www-form-urlencoded":
-                return self._from_urlencoded(data)
+                return _from_pairs(self.form_pattern, data)
             if mimetype == "multipart/form-data":
                 return self._from_multipart(data, content_type)
         except Exception:  # noqa: BLE001 - whatever is wrong with a body, it has no ids
             return {}
         return {}
+
+    def from_query(self, query: bytes) -> dict[str, str]:
+        """The values of the ``query:`` sources, by name.
+
+        :param query: the raw query string.
+        """
+        return _from_pairs(self.query_pattern, query)
 
     def holds_ids(self, content_type: str) -> bool:
         """Whether a body of this type is worth reading for ids."""
@@ -138,40 +156,78 @@ class IdExtractor:
         """A keyed 128-bit BLAKE2b of `value`, in hex."""
         return keyed_hash(value, self.key).hex()
 
-    def _from_urlencoded(self, data: bytes) -> dict[str, str]:
-        found: dict[str, str] = {}
-        if self.form_pattern is not None:
-            for match in self.form_pattern.finditer(data):
-                name = unquote_plus(match[1].decode("ascii"))
-                if name not in found:
-                    value = clean(unquote_plus(match[2][: MAX_LENGTH * 12].decode("ascii")))
-                    if value is not None:
-                        found[name] = value
-        return found
-
     def _from_multipart(self, data: bytes, content_type: str) -> dict[str, str]:
         boundary = parse_options_header(content_type)[1].get("boundary", "").encode("ascii")
         if not boundary:
             return {}
         found: dict[str, str] = {}
+        missing = set(self.body)
         decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
         decoder.receive_data(data)
         decoder.receive_data(None)
         wanted: str | None = None
-        while len(found) < len(self.body):
+        while missing or wanted:
             event = decoder.next_event()
             if isinstance(event, Epilogue | NeedData):
                 break
             if isinstance(event, Field):
-                wanted = event.name if event.name in self.body and event.name not in found else None
+                wanted = event.name if event.name in missing and _is_utf8(event) else None
+                missing.discard(event.name)
             elif isinstance(event, File):
                 wanted = None
             elif isinstance(event, Data) and wanted is not None:
-                value = clean(event.data[: MAX_LENGTH * 4].decode(errors="ignore"))
+                value = _text(event.data)
                 if value is not None:
                     found[wanted] = value
                 wanted = None
         return found
+
+
+def _from_pairs(pattern: re.Pattern[bytes] | None, data: bytes) -> dict[str, str]:
+    """The wanted pairs of an urlencoded string; of a doubled name the first, as in Werkzeug."""
+    values: dict[str, str | None] = {}
+    if pattern is not None:
+        for match in pattern.finditer(data):
+            name = unquote_to_bytes(match[1].replace(b"+", b" ")).decode()
+            if name not in values:
+                raw = (match[2] or b"")[: MAX_LENGTH * 12]
+                values[name] = _text(unquote_to_bytes(raw.replace(b"+", b" ")))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _is_utf8(event: Field) -> bool:
+    options = parse_options_header(event.headers.get("content-type"))[1]
+    return options.get("charset", "utf-8").lower() in {"utf-8", "us-ascii", "ascii"}
+
+
+def _text(value: bytes) -> str | None:
+    """A form value as an id; None unless it is UTF-8."""
+    try:
+        return clean(getincrementaldecoder("utf-8")().decode(value[: MAX_LENGTH * 4]))
+    except UnicodeDecodeError:
+        return None
+
+
+def _pairs_pattern(names: Iterable[str]) -> re.Pattern[bytes] | None:
+    """What finds the pairs of these names, however their characters are escaped."""
+    alternatives = [b"".join(map(_escaped, name.encode())) for name in sorted(set(names))]
+    if not alternatives:
+        return None
+    return re.compile(rb"(?:^|&)(" + b"|".join(alternatives) + rb")(?:=([^&]*))?(?=&|\Z)")
+
+
+def _escaped(byte: int) -> bytes:
+    """A pattern for one byte of an urlencoded name."""
+    character = bytes([byte])
+    high, low = (
+        f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{byte:02x}"
+    )
+    ways = [f"%{high}{low}".encode()]
+    if character == b" ":
+        ways += [rb"\+", b" "]
+    elif character not in b"+&=%":
+        ways.append(re.escape(character))
+    return b"(?:" + b"|".join(ways) + b")"
 
 
 def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") -> IdExtractor:
@@ -182,23 +238,17 @@ def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") ->
     :raises ConfigError: as `check_rules`.
     """
     check_rules(rules)
-    paths: dict[str, tuple[str, ...]] = {}
-    elsewhere: dict[str, tuple[tuple[str, str], ...]] = {}
-    for attribute, sources in rules.items():
-        split = [source.partition(":") for source in sources]
-        paths.update({kind: tuple(kind.split(".")) for kind, colon, _ in split if not colon})
-        elsewhere[attribute] = tuple((kind, name) for kind, colon, name in split if colon)
-    names = sorted({form for path in paths for form in (path, quote_plus(path))})
-    pattern = b"|".join(re.escape(name.encode()) for name in names)
+    split = [source.partition(":") for sources in rules.values() for source in sources]
+    paths = {kind for kind, colon, _ in split if not colon}
     return IdExtractor(
-        attributes=tuple(rules),
-        body=paths,
-        elsewhere=elsewhere,
         order={attribute: tuple(sources) for attribute, sources in rules.items()},
+        body=frozenset(paths),
+        reads_path=any(kind == "path" for kind, colon, _ in split if colon),
         hashed=frozenset(hashed),
         key=key.encode(),
-        from_json=_json_scanner(paths),
-        form_pattern=re.compile(b"(?:^|&)(" + pattern + b")=([^&]*)") if paths else None,
+        from_json=_json_scanner({path: tuple(path.split(".")) for path in sorted(paths)}),
+        form_pattern=_pairs_pattern(paths),
+        query_pattern=_pairs_pattern(name for kind, _, name in split if kind == "query"),
     )
 
 
@@ -211,10 +261,17 @@ def keyed_hash(value: str, key: bytes) -> bytes:
 
 def clean(value: object) -> str | None:
     """A scalar as an id: printable, without surrounding space, cut; None if nothing is left."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, str):
+        text = value[: MAX_LENGTH * 2].strip()
+    elif isinstance(value, int):
+        if isinstance(value, bool) or value.bit_length() > _MOST_BITS:
+            return None
+        text = str(value)
+    elif isinstance(value, float | UUID):
+        text = str(value)
+    else:
         return None
-    text = (value if isinstance(value, str) else str(value))[: MAX_LENGTH * 2].strip()
-    if not text.isprintable():
+    if not text.isprintable() or _REPLACEMENT in text:
         return None
     return text[:MAX_LENGTH] or None
 
@@ -228,11 +285,13 @@ class _Node:
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.path: str | None = None
+        self.level: msgspec.json.Decoder[Any]
+        self.items: msgspec.json.Decoder[Any] | None
 
     def is_plain(self) -> bool:
         """Whether objects alone lead to every value, each of which ends its path."""
         return all(
-            not name.isdigit() and (child.path is None or not child.children) and child.is_plain()
+            not _is_index(name) and (child.path is None or not child.children) and child.is_plain()
             for name, child in self.children.items()
         )
 
@@ -262,6 +321,13 @@ class _Node:
             for number, name in enumerate(self.children)
         ]
         self.level = msgspec.json.Decoder(msgspec.defstruct("Level", fields, gc=False))
+        self.items = None
+        if indices := [int(name) for name in self.children if _is_index(name)]:
+            # Read up to the last index; what comes after is skipped without being decoded.
+            raw = msgspec.Raw | msgspec.UnsetType
+            wanted = [(f"f{index}", raw, msgspec.UNSET) for index in range(max(indices) + 1)]
+            struct = msgspec.defstruct("Items", wanted, array_like=True, gc=False)
+            self.items = msgspec.json.Decoder(struct)
         for child in self.children.values():
             child.prepare()
 
@@ -287,20 +353,23 @@ class _Node:
                 child.scan(value, found)
 
     def _scan_array(self, data: bytes | msgspec.Raw, found: dict[str, str]) -> None:
-        indices = {int(name): child for name, child in self.children.items() if name.isdigit()}
-        if not indices:
+        if self.items is None:
             return
         try:
-            items = _array.decode(data)
+            items = self.items.decode(data)
         except msgspec.ValidationError:
             return
-        for index, child in indices.items():
-            if index < len(items):
-                child.scan(items[index], found)
+        for name, child in self.children.items():
+            value = getattr(items, f"f{name}", msgspec.UNSET)
+            if value is not msgspec.UNSET:
+                child.scan(value, found)
 
 
 _scalar: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Scalar)
-_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdigit() and str(int(name)) == name and int(name) <= _MAX_INDEX
 
 
 def _named(name: str, default: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate
@@ -121,12 +122,60 @@ def extract(environ: WSGIEnvironment) -> Context:
     return context
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a request says about the trace it belongs to, none of it trusted yet.
+
+    :param parent: the caller's span, from one of the configured propagators.
+    :param trace_id: the one X-Trace-ID names; 0 if none, or if there is a parent.
+    :param span_id: the X-Span-ID next to it, 0 if there is none.
+    """
+
+    context: Context
+    parent: SpanContext | None
+    trace_id: int
+    span_id: int
+    correlation_id: str | None
+
+    def named_parent(self) -> SpanContext | None:
+        """The parent X-Trace-ID and X-Span-ID give; its span is made up without the latter."""
+        return remote_parent(self.trace_id, self.span_id) if self.trace_id else None
+
+
+def read(environ: WSGIEnvironment) -> Caller:
+    """What the configured propagators, and X-Trace-ID besides, find in a request.
+
+    A parent found by a propagator wins over X-Trace-ID.
+    """
+    context = extract(environ)
+    parent: SpanContext | None = get_current_span(context).get_span_context()
+    if parent is None or not parent.is_valid:
+        parent = None
+    correlation = correlation_id(context)
+    trace_id = 0
+    named = environ.get("HTTP_X_TRACE_ID")
+    if named:
+        trace_id = parse_trace_id(named) or 0
+        if not trace_id:
+            correlation = parse_correlation_id(named)
+        elif parent is not None:
+            trace_id = 0
+    span_id = parse_span_id(environ.get("HTTP_X_SPAN_ID", "")) if trace_id else 0
+    return Caller(context, parent, trace_id, span_id, correlation)
+
+
 def parse_trace_id(text: str) -> int | None:
     """A trace id from 32 hex digits or a UUID; None for anything else."""
     lowered = text.strip().lower()
     if _HEX.fullmatch(lowered) or _UUID.fullmatch(lowered):
         return int(lowered.replace("-", ""), 16) or None
     return None
+
+
+def parse_span_id(text: str) -> int:
+    """A span id from 16 hex digits; 0 for anything else."""
+    lowered = text.strip().lower()
+    return int(lowered, 16) if _SPAN_HEX.fullmatch(lowered) else 0
 
 
 def parse_correlation_id(text: str) -> str | None:
@@ -166,7 +215,7 @@ class XTracePropagator(TextMapPropagator):
         if get_current_span(context).get_span_context().is_valid:
             return context
         span_ids = getter.get(carrier, "x-span-id")
-        parent = remote_parent(trace_id, span_ids[0] if span_ids else "")
+        parent = remote_parent(trace_id, parse_span_id(span_ids[0]) if span_ids else 0)
         return set_span_in_context(NonRecordingSpan(parent), context)
 
     def inject(
@@ -187,13 +236,11 @@ class XTracePropagator(TextMapPropagator):
         return {"x-trace-id", "x-span-id"}
 
 
-def remote_parent(trace_id: int, span_id: str = "") -> SpanContext:
-    """A parent for a caller that named a trace; where it named no span, one is made up."""
-    lowered = span_id.strip().lower()
-    parent = int(lowered, 16) if _SPAN_HEX.fullmatch(lowered) else 0
+def remote_parent(trace_id: int, span_id: int) -> SpanContext:
+    """A parent for a caller that named a trace; where it named no span (0), one is made up."""
     return SpanContext(
         trace_id,
-        parent or RandomIdGenerator().generate_span_id(),
+        span_id or RandomIdGenerator().generate_span_id(),
         is_remote=True,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
@@ -106,6 +106,24 @@ def request_attributes(environ: WSGIEnvironment, method: str, redactor: Redactor
     query = get("QUERY_STRING")
     if query:
         attributes["url.query"] = redactor.query(query)
+    _add_server(attributes, get, scheme)
+    peer = get("REMOTE_ADDR")
+    if peer:
+        attributes["client.address"] = peer
+        attributes["network.peer.address"] = peer
+        port = str(get("REMOTE_PORT", ""))
+        if port.isdigit():
+            attributes["network.peer.port"] = int(port)
+    agent = get("HTTP_USER_AGENT")
+    if agent:
+        attributes["user_agent.original"] = agent[:_MAX_TEXT]
+    protocol = get("SERVER_PROTOCOL", "")
+    if protocol.startswith("HTTP/"):
+        attributes["network.protocol.version"] = protocol[5:]
+    return attributes
+
+
+def _add_server(attributes: dict[str, Any], get: Callable[..., Any], scheme: str) -> None:
     host = get("HTTP_HOST")
     if host:
         name, colon, port = host.rpartition(":")
@@ -120,20 +138,6 @@ def request_attributes(environ: WSGIEnvironment, method: str, redactor: Redactor
         attributes["server.address"] = server
         if (port := get("SERVER_PORT", "")).isdigit():
             attributes["server.port"] = int(port)
-    peer = get("REMOTE_ADDR")
-    if peer:
-        attributes["client.address"] = peer
-        attributes["network.peer.address"] = peer
-        port = get("REMOTE_PORT")
-        if port:
-            attributes["network.peer.port"] = int(port)
-    agent = get("HTTP_USER_AGENT")
-    if agent:
-        attributes["user_agent.original"] = agent[:_MAX_TEXT]
-    protocol = get("SERVER_PROTOCOL", "")
-    if protocol.startswith("HTTP/"):
-        attributes["network.protocol.version"] = protocol[5:]
-    return attributes
 
 
 def capture_request_headers(span: Span, environ: WSGIEnvironment) -> None:
@@ -154,16 +158,19 @@ def error_type(error: BaseException) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def set_outcome(span: Span, status: int | None, error: BaseException | None) -> str | None:
+def set_outcome(
+    span: Span, status: int | None, error: BaseException | None, *, broken: bool = False
+) -> str | None:
     """Status code and span status of the answer; the ``error.type``, if it is an error.
 
     4xx leave a server span's status unset; 5xx, and no answer at all, are errors.
 
     :param status: None if the application raised instead of answering.
     :param error: the exception behind it, where one is known.
+    :param broken: whether that exception reached the server, so that the answer was not as meant.
     """
     kind: str | None = None
-    if status is None or status >= 500:
+    if broken or status is None or status >= 500:
         kind = str(status) if error is None else error_type(error)
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -18,6 +20,12 @@ from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from .exceptions import ConfigError
 from .propagation import BusinessIdGenerator
+
+in_use: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+"""The providers that living applications trace with."""
+
+watchers: list[Callable[[TracerProvider], None]] = []
+"""Called with each provider that comes into use; tests listen here."""
 
 _OTLP_BY_PROTOCOL = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _PACKAGES = {
@@ -36,8 +44,14 @@ def tracer_provider(given: TracerProvider | None, app_name: str) -> TracerProvid
     :raises ConfigError: ``OTEL_TRACES_EXPORTER`` or ``OTEL_PYTHON_ID_GENERATOR`` names something
         that is not installed.
     """
-    if given is not None:
-        return given
+    provider = _global_tracer_provider(app_name) if given is None else given
+    in_use.add(provider)
+    for watcher in tuple(watchers):
+        watcher(provider)
+    return provider
+
+
+def _global_tracer_provider(app_name: str) -> TracerProvider:
     current = trace.get_tracer_provider()
     if not isinstance(current, ProxyTracerProvider):
         return current

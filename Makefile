@@ -8,11 +8,12 @@ PYTEST_FLAGS ?= -n 2
 # What runs pytest as a module: make test RUNNER="coverage run -m"
 RUNNER ?=
 
-.PHONY: help demo serve test lint format clean
+.PHONY: help demo serve test bench lint format clean
 help:
 	@echo "make demo    run the example order service, send it requests, check and print the traces"
 	@echo "make serve   run the example order service until Ctrl-C"
 	@echo "make test    run the tests"
+	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove the environment and every cache"
@@ -26,6 +27,15 @@ serve: $(VENV)/.example
 test: $(VENV)/.test
 	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)
 
+# The peers get an environment of their own: what they pull in is nothing the package needs.
+bench: .bench-venv/.bench
+	.bench-venv/bin/python -m benchmarks $(BENCH)
+
+.bench-venv/.bench: benchmarks/requirements.txt setup.cfg
+	$(MAKE) --no-print-directory VENV=.bench-venv .bench-venv/.env
+	.bench-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r benchmarks/requirements.txt
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,7 +46,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

@@ -1,0 +1,1 @@
+"""What tracing costs, side by side: ``make bench`` measures and writes RESULTS.md."""

@@ -1,0 +1,157 @@
+"""CPU time a request costs behind each tracer, over bare Flask: direct WSGI calls.
+
+One process for each subject and scenario, all of them alive at once and asked in turn: whatever
+the machine does meanwhile hits all alike. CPU time of the whole process, so that what a tracer
+leaves to threads of its own counts too.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from statistics import quantiles
+
+from . import subjects
+
+WARM_UP = 300
+
+
+@dataclass
+class Worker:
+    """One subject in one scenario, in a process of its own."""
+
+    subject: str
+    sampler: str = "always"
+    flags: str = "01"
+    metered: bool = False
+    rounds: list[float] = field(default_factory=list)
+    _process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process; its first answer says that it is warm."""
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", __spec__.name),
+                *(self.subject, self.sampler, self.flags, "metered" if self.metered else ""),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, requests: int) -> float:
+        """CPU microseconds of one request, over that many."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{requests}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.subject} ended with {self._process.wait()}")
+        return float(line)
+
+    def stop(self) -> None:
+        """End the process, if it was started."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds over bare Flask: minimum over minimum, and round by round."""
+
+    minimum: float
+    rounds: list[float]
+
+
+def quartiles(values: list[float]) -> tuple[float, float]:
+    """The lower and the upper one."""
+    lower, _, upper = quantiles(values, n=4)
+    return lower, upper
+
+
+SAMPLED = "sampled"
+METERED = "sampled, metrics on"
+UNSAMPLED = "unsampled (incoming flags 00)"
+DROPPED = "unsampled (by the sampler)"
+UNSAMPLED_METERED = "unsampled (incoming flags 00), metrics on"
+
+SCENARIOS: dict[str, dict[str, str | bool]] = {
+    SAMPLED: {},
+    UNSAMPLED: {"flags": "00"},
+    DROPPED: {"sampler": "never"},
+    METERED: {"metered": True},
+    UNSAMPLED_METERED: {"flags": "00", "metered": True},
+}
+_ALL = [name for name in subjects.SUBJECTS if name != "bare"]
+_METERED = ["otel_wsgi", "otel_flask", "ours", "ours_full"]
+WHO = {
+    SAMPLED: _ALL,
+    # Sentry and ddtrace do not take the decision from the flags alone: see "by the sampler".
+    UNSAMPLED: [name for name in _ALL if name not in {"sentry", "span_only"}],
+    DROPPED: _ALL,
+    METERED: _METERED,
+    UNSAMPLED_METERED: _METERED,
+}
+
+
+def measure(
+    *, rounds: int, requests: int, generations: int, only: set[str] | None = None
+) -> tuple[float, dict[str, dict[str, Cost]]]:
+    """Bare Flask's microseconds, and every scenario's costs by subject.
+
+    :param generations: how many times all processes are started anew: hash seeds and memory
+        layouts differ between them.
+    :param only: names of subjects, None for all.
+    """
+    bare = Worker("bare")
+    workers = {
+        (scenario, name): Worker(name, **options)  # type: ignore[arg-type]
+        for scenario, options in SCENARIOS.items()
+        for name in WHO[scenario]
+        if only is None or name in only
+    }
+    everyone = [bare, *workers.values()]
+    for _ in range(generations):
+        try:
+            for worker in everyone:
+                worker.start()
+                worker.ask(WARM_UP)
+            for _ in range(rounds):
+                for worker in everyone:
+                    worker.rounds.append(worker.ask(requests))
+        finally:
+            for worker in everyone:
+                worker.stop()
+    costs: dict[str, dict[str, Cost]] = {}
+    for (scenario, name), worker in workers.items():
+        over = [mine - base for mine, base in zip(worker.rounds, bare.rounds, strict=True)]
+        cost = Cost(min(worker.rounds) - min(bare.rounds), over)
+        costs.setdefault(scenario, {})[name] = cost
+    return min(bare.rounds), costs
+
+
+def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
+    """The worker's side: for every number read, that many requests, and their CPU time."""
+    body = subjects.document(1024)
+    application = subjects.make(subject, sampler, metered=bool(metered))
+    call = subjects.caller(application, subjects.environ(body, flags), body)
+    call()
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        requests = int(line)
+        start = time.process_time_ns()
+        for _ in range(requests):
+            call()
+        print((time.process_time_ns() - start) / requests / 1000, flush=True)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])

@@ -1,0 +1,345 @@
+"""The application under measurement, bare and behind every tracer there is to compare.
+
+The reference request: a JSON POST of 1 KB with two business ids and an incoming traceparent, to a
+view that parses it and answers with JSON. Exporters and transports of all tracers discard what
+they get, so that only what happens on the request's own path is compared.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, request
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
+
+Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+IDS = "order.id=orderId,user.id=userId"
+SAMPLERS = {
+    "always": ParentBased(ALWAYS_ON),
+    "never": ALWAYS_OFF,
+    "1%": ParentBased(TraceIdRatioBased(0.01)),
+}
+RATES = {"always": 1.0, "never": 0.0, "1%": 0.01}
+
+
+class NullExporter(SpanExporter):
+    """Discards spans."""
+
+    def export(self, spans: object) -> SpanExportResult:  # noqa: ARG002 - the interface has it
+        """Say that all went well."""
+        return SpanExportResult.SUCCESS
+
+
+def document(size: int) -> bytes:
+    """A JSON order of exactly `size` bytes, its two ids where clients put them: first."""
+    item = {"sku": "SKU-000000", "name": "A thing of some kind", "quantity": 2, "price": 12.5}
+    order: dict[str, Any] = {"orderId": "ORD-2024-000123", "userId": "U-10001"}
+    items = max(0, size - 120) // (len(json.dumps(item)) + 2)
+    order["items"] = [{**item, "sku": f"SKU-{number:06}"} for number in range(items)]
+    order["note"] = ""
+    order["note"] = "x" * (size - len(json.dumps(order)))
+    return json.dumps(order).encode()
+
+
+def environ(body: bytes, flags: str = "01") -> dict[str, Any]:
+    """What a server makes of the reference request, but for its ``wsgi.input``.
+
+    :param flags: of the incoming traceparent; empty for none at all.
+    """
+    made = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/orders/17",
+        "QUERY_STRING": "currency=EUR",
+        "RAW_URI": "/orders/17?currency=EUR",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_HOST": "shop.example.com:8080",
+        "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0",
+        "HTTP_ACCEPT": "application/json",
+        "HTTP_ACCEPT_ENCODING": "gzip, deflate",
+        "HTTP_CONNECTION": "keep-alive",
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "8080",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_SOFTWARE": "gunicorn",
+        "REMOTE_ADDR": "10.0.0.7",
+        "REMOTE_PORT": "51234",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.input_terminated": True,
+    }
+    if flags:
+        made["HTTP_TRACEPARENT"] = f"00-{TRACE_ID}-00f067aa0ba902b7-{flags}"
+    return made
+
+
+def caller(application: Wsgi, template: dict[str, Any], body: bytes) -> Callable[[], bytes]:
+    """A function that sends one request and gives back the response's body."""
+
+    def start_response(status: str, *_: object) -> None:
+        if not status.startswith("200"):
+            raise RuntimeError(status)
+
+    def call() -> bytes:
+        # A buffered reader, as sockets have: a BytesIO would be shared by us without a copy.
+        reader = io.BufferedReader(io.BytesIO(body))  # type: ignore[arg-type]
+        iterable = application({**template, "wsgi.input": reader}, start_response)
+        try:
+            return b"".join(iterable)
+        finally:
+            iterable.close()  # type: ignore[attr-defined]
+
+    return call
+
+
+def shop() -> Flask:
+    """The application, bare."""
+    app = Flask("shop")
+
+    @app.post("/orders/<int:number>")
+    def create(number: int) -> dict[str, Any]:
+        order = request.get_json()
+        return {"number": number, "order": order["orderId"], "user": order["userId"]}
+
+    @app.get("/ping")
+    def ping() -> dict[str, Any]:
+        return {}
+
+    return app
+
+
+def bare(_sampler: str) -> Flask:
+    """No tracing."""
+    return shop()
+
+
+def span(sampler: str) -> Flask:
+    """A span by hand in the view: context extracted, seven attributes, nothing else."""
+    app = Flask("shop")
+    tracer = _provider(sampler).get_tracer("shop")
+
+    @app.post("/orders/<int:number>")
+    def create(number: int) -> dict[str, Any]:
+        order = request.get_json()
+        attributes = {
+            "http.request.method": request.method,
+            "url.scheme": request.scheme,
+            "url.path": request.path,
+            "http.route": "/orders/<int:number>",
+            "http.response.status_code": 200,
+            "order.id": order["orderId"],
+            "user.id": order["userId"],
+        }
+        with tracer.start_as_current_span(
+            "POST /orders/<int:number>",
+            context=propagate.extract(request.headers),
+            kind=trace.SpanKind.SERVER,
+            attributes=attributes,
+        ):
+            return {"number": number, "order": order["orderId"], "user": order["userId"]}
+
+    return app
+
+
+def span_only(sampler: str) -> Flask:
+    """The same span without looking for an incoming context, which starts its own trace."""
+    app = Flask("shop")
+    tracer = _provider(sampler).get_tracer("shop")
+
+    @app.post("/orders/<int:number>")
+    def create(number: int) -> dict[str, Any]:
+        order = request.get_json()
+        attributes = {
+            "http.request.method": "POST",
+            "url.scheme": "http",
+            "url.path": "/orders/17",
+            "http.route": "/orders/<int:number>",
+            "http.response.status_code": 200,
+            "order.id": order["orderId"],
+            "user.id": order["userId"],
+        }
+        with tracer.start_as_current_span("POST /orders/<int:number>", attributes=attributes):
+            return {"number": number, "order": order["orderId"], "user": order["userId"]}
+
+    return app
+
+
+def otel_wsgi(sampler: str) -> Wsgi:
+    """OpenTelemetry's WSGI middleware."""
+    from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+
+    _semantic_conventions()
+    return OpenTelemetryMiddleware(shop(), tracer_provider=_provider(sampler))
+
+
+def otel_flask(sampler: str) -> Flask:
+    """OpenTelemetry's Flask instrumentation."""
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+    _semantic_conventions()
+    app = shop()
+    FlaskInstrumentor().instrument_app(app, tracer_provider=_provider(sampler))
+    return app
+
+
+def elastic(sampler: str) -> Flask:
+    """Elastic APM, capturing bodies."""
+    from elasticapm.contrib.flask import ElasticAPM
+
+    app = shop()
+    app.config["ELASTIC_APM"] = {
+        "SERVICE_NAME": "shop",
+        "TRANSPORT_CLASS": "benchmarks.elastic_transport.Discard",
+        "CAPTURE_BODY": "all",
+        "TRANSACTION_SAMPLE_RATE": RATES[sampler],
+        "CLOUD_PROVIDER": "none",
+        "CENTRAL_CONFIG": False,
+        "METRICS_INTERVAL": "0ms",
+    }
+    ElasticAPM(app)
+    return app
+
+
+def sentry(sampler: str) -> Flask:
+    """Sentry with its Flask integration, tracing on."""
+    import sentry_sdk
+    from sentry_sdk.integrations.flask import FlaskIntegration
+    from sentry_sdk.transport import Transport
+
+    class Discard(Transport):
+        def capture_envelope(self, envelope: object) -> None:
+            pass
+
+    sentry_sdk.init(
+        dsn="http://key@127.0.0.1:9/1",
+        transport=Discard,
+        integrations=[FlaskIntegration()],
+        traces_sample_rate=RATES[sampler],
+    )
+    return shop()
+
+
+def datadog(sampler: str) -> Flask:
+    """ddtrace, patching Flask; telemetry and remote configuration off."""
+    os.environ |= {
+        "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+        "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+        "DD_TRACE_STARTUP_LOGS": "false",
+        "DD_TRACE_SAMPLING_RULES": json.dumps([{"sample_rate": RATES[sampler]}]),
+    }
+    from ddtrace import patch
+    from ddtrace.internal.writer.writer import TraceWriter
+    from ddtrace.trace import tracer
+
+    class Discard(TraceWriter):
+        def recreate(self, *_: object, **__: object) -> Any:
+            return self
+
+        def stop(self, timeout: float | None = None) -> None:
+            pass
+
+        def write(self, spans: object = None) -> None:
+            pass
+
+        def flush_queue(self) -> None:
+            pass
+
+    tracer._span_aggregator.writer = Discard()
+    patch(flask=True)
+    return shop()
+
+
+def ours(sampler: str) -> Flask:
+    """This package with two ids, all else as it comes."""
+    return _ours(sampler, ids=IDS)
+
+
+def ours_full(sampler: str) -> Flask:
+    """This package with every feature that a request can pay for."""
+    return _ours(
+        sampler,
+        ids=f"{IDS},number=path:number,currency=query:currency,agent=header:User-Agent",
+        id_hash="user.id",
+        hash_key="a secret",
+        trace_key="order.id",
+        baggage=True,
+        logs=True,
+        response_headers="x-trace,server-timing,traceresponse",
+        excluded_urls="/health,/static/.*",
+        capture_body="errors",
+        relay_calls=True,
+    )
+
+
+def _ours(sampler: str, **settings: Any) -> Flask:
+    from flask_bodytrace import BodyTrace
+
+    app = shop()
+    BodyTrace(app, tracer_provider=_provider(sampler), **settings)
+    return app
+
+
+def _provider(sampler: str) -> TracerProvider:
+    from flask_bodytrace import BusinessIdGenerator
+
+    provider = TracerProvider(sampler=SAMPLERS[sampler], id_generator=BusinessIdGenerator())
+    provider.add_span_processor(BatchSpanProcessor(NullExporter()))
+    return provider
+
+
+def _semantic_conventions() -> None:
+    # The stable HTTP conventions, which are the ones we write.
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
+
+
+SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
+    "bare": bare,
+    "span": span,
+    "span_only": span_only,
+    "otel_wsgi": otel_wsgi,
+    "otel_flask": otel_flask,
+    "elastic": elastic,
+    "sentry": sentry,
+    "datadog": datadog,
+    "ours": ours,
+    "ours_full": ours_full,
+}
+
+LABELS = {
+    "bare": "bare Flask",
+    "span": "hand-written span",
+    "span_only": "hand-written span, no extraction",
+    "otel_wsgi": "OpenTelemetryMiddleware",
+    "otel_flask": "OpenTelemetry Flask instrumentation",
+    "elastic": "elastic-apm, bodies captured",
+    "sentry": "sentry-sdk",
+    "datadog": "ddtrace",
+    "ours": "flask_bodytrace, defaults and two ids",
+    "ours_full": "flask_bodytrace, every feature on",
+}
+
+
+def make(name: str, sampler: str = "always", *, metered: bool = False) -> Wsgi:
+    """The application behind the subject `name`.
+
+    :param metered: whether a meter provider is there to take the metrics.
+    """
+    if metered:
+        metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+    return SUBJECTS[name](sampler)

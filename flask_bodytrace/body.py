@@ -113,6 +113,12 @@ class CachedBody:
         """The body's length in bytes if it is known: complete, or declared by the client."""
         return self._size if self.complete else self.declared
 
+    @property
+    def failure(self) -> type[HTTPException] | None:
+        """What a reader was refused with: `ClientDisconnected` (400), `RequestEntityTooLarge`."""
+        error = self._error
+        return error if isinstance(error, type) and issubclass(error, HTTPException) else None
+
     def check_limit(self, limit: int | None) -> None:
         """Hold the body to the application's own limit from here on.
 

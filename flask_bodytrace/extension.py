@@ -202,7 +202,9 @@ def _on_exception(_sender: Flask, exception: BaseException, **_: Any) -> None:
 def _failed(error: BaseException) -> None:
     exchange = _current_exchange()
     # abort() and routing are answers, not failures.
-    if exchange is not None and not isinstance(error, HTTPException):
+    if exchange is None:
+        return
+    if isinstance(error, BodyTraceError) or not isinstance(error, HTTPException):
         exchange.failed(error)
 
 

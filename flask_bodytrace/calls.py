@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from .headers import Header, timings
+from .headers import Header, parse, timings
 
 METRIC = "call"
 MAX_CALLS = 256
@@ -111,7 +111,43 @@ def read(headers: Iterable[Header]) -> tuple[list[Call], int]:
     return calls, min(more, _MAX_MORE)
 
 
-def rebuild(root: Call, calls: Iterable[Call], taken: Collection[str] = ()) -> None:
+def answer(
+    call: Call,
+    headers: list[Header],
+    status: int | None,
+    sent: int = 0,
+    taken: Collection[str] = (),
+) -> None:
+    """Complete `call` by its response, and put the span that answered below it.
+
+    :param headers: the response's, untrusted.
+    :param sent: the span id that the request named as parent; 0 if that is unknown.
+    :param taken: span ids that nothing below may have.
+    """
+    call.status = "" if status is None else str(status)
+    reference = parse(headers)
+    if reference is None:
+        return
+    parent = f"{sent:016x}" if sent else None
+    if reference.span_id is not None and reference.span_id == parent:
+        # Our own headers, sent back.
+        return
+    calls, more = read(headers)
+    server = Call(
+        call.name,
+        kind="server",
+        status=call.status,
+        trace_id=reference.trace_id,
+        span_id=reference.span_id or (calls[0].span_id if calls else None),
+        more=more,
+    )
+    rebuild(server, calls, {*taken, parent} if parent else taken)
+    server.parent_span_id = parent or reference.parent_span_id
+    server.via = parent is not None and reference.parent_span_id not in {None, parent}
+    call.children.append(server)
+
+
+def rebuild(root: Call, calls: Iterable[Call], taken: Collection[str | None] = ()) -> None:
     """Put `calls` below `root`, which one of them may describe; each is used once.
 
     Only `root` and `calls` become parents. What names another parent, or is its own ancestor, goes

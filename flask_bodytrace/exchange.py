@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from .capture import BodyCapture
     from .metrics import ServerMetrics, Started
+    from .relay import Relay, RelayedCalls
 
 _log = logging.getLogger("flask_bodytrace")
 _ids = RandomIdGenerator()
@@ -95,6 +96,7 @@ class Plan:
     late_span: Callable[[], bool] = lambda: False
     span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
     logs: bool = False
+    relay: Relay | None = None
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
 
@@ -150,6 +152,7 @@ class Exchange:
         "_trace",
         "_writes_headers",
         "body",
+        "calls",
         "context",
         "correlation_id",
         "parent_span_id",
@@ -189,6 +192,7 @@ class Exchange:
         self._outer: Exchange | None = outer if outer is not None and not outer._finished else None
         environ[TRACE_KEY] = self
         self._writes_headers = self._outer is None
+        self.calls: RelayedCalls | None = None if plan.relay is None else plan.relay.begin()
         self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
         try:
             self._begin(get_current_span())
@@ -203,6 +207,7 @@ class Exchange:
         outer = self._outer
         if outer is not None:
             self._late = outer._late
+            self.calls = outer.calls
             if otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
                 self._ids = NO_IDS
             self._adopt(outer.span)
@@ -429,13 +434,18 @@ class Exchange:
             or span_context.is_remote
         ):
             return headers
-        parent = self.parent_span_id
+        parent = None if self.parent_span_id is None else format_span_id(self.parent_span_id)
+        calls = None
+        if self.calls is not None:
+            name = spans.span_name(self._method, self._route)
+            calls = self.calls.metrics(self.span, parent, name, self._status)
         return plan.headers.write(
             headers,
             format_trace_id(span_context.trace_id),
             format_span_id(span_context.span_id),
-            None if parent is None else format_span_id(parent),
+            parent,
             span_context.trace_flags,
+            calls,
         )
 
     def failed(self, error: BaseException) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 RequestHookT = TypeVar("RequestHookT", bound=RequestHook)
 ResponseHookT = TypeVar("ResponseHookT", bound=ResponseHook)
+SessionT = TypeVar("SessionT")
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
@@ -133,6 +134,18 @@ class BodyTrace:
         """
         self._hooks.on_response(hook)
         return hook
+
+    def watch(self, session: SessionT) -> SessionT:
+        """Let the calls made through `session` belong to the requests that make them.
+
+        See `flask_bodytrace.client.watch`.
+
+        :param session: a `requests.Session`, `httpx.Client` or `httpx.AsyncClient`.
+        :raises TypeError: it is none of them.
+        """
+        from .client import watch
+
+        return watch(session)
 
 
 class _Traced(Flask):
@@ -274,6 +287,12 @@ def make_plan(
 
         logs.install()
     resource = getattr(provider, "resource", Resource.get_empty())
+    service_name = str(resource.attributes.get("service.name", name))
+    relay = None
+    if settings.relay_calls:
+        from .relay import Relay
+
+        relay = Relay(provider, service_name)
     return Plan(
         provider=provider,
         tracer=tracer,
@@ -289,7 +308,8 @@ def make_plan(
         metrics=metrics,
         capture=capture,
         logs=settings.logs,
-        service_name=str(resource.attributes.get("service.name", name)),
+        relay=relay,
+        service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,
         captures_request_headers=bool(

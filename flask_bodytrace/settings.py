@@ -258,6 +258,11 @@ def _check(settings: Settings) -> None:
             f"BODYTRACE_TRACE_KEY={settings.trace_key!r} is none of BODYTRACE_IDS "
             f"({', '.join(settings.ids) or 'none'}): use an attribute name from there"
         )
+    if settings.relay_calls and not settings.response_headers:
+        raise ConfigError(
+            "BODYTRACE_RELAY_CALLS needs BODYTRACE_RESPONSE_HEADERS, which is empty: relayed calls "
+            f"are no use without the trace they belong to; set any of {', '.join(FORMS)}"
+        )
     for pattern in settings.excluded_urls:
         try:
             re.compile(pattern)

@@ -6,19 +6,171 @@ imports what it needs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any
+
 import click
-from flask.cli import AppGroup
+from flask import current_app
+from flask.cli import AppGroup, ScriptInfo, with_appcontext
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .extension import State
 
 bodytrace = AppGroup("bodytrace", help="Request bodies and traces: settings, checks, look-ups.")
 
 
-@bodytrace.command("trace-id")
-@click.argument("key")
-def trace_id(key: str) -> None:
-    """Print the trace id that requests carrying KEY as their trace key get."""
-    from flask import current_app
+def _with_state(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Call `command` with the application's `State`; settings it refuses are told in words.
 
+    :raises click.ClickException: from the command: the application has no `BodyTrace`.
+    """
+
+    @click.pass_context
+    def load_first(context: click.Context, /, *args: Any, **kwargs: Any) -> Any:
+        from .exceptions import ConfigError
+
+        try:
+            context.ensure_object(ScriptInfo).load_app()
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from None
+        return context.invoke(with_appcontext(command_with_state), *args, **kwargs)
+
+    def command_with_state(*args: Any, **kwargs: Any) -> Any:
+        state = current_app.extensions.get("bodytrace")
+        if state is None:
+            raise click.ClickException(
+                f"the application {current_app.name!r} has no BodyTrace: call BodyTrace(app), or "
+                "init_app(app) in its factory"
+            )
+        return command(state, *args, **kwargs)
+
+    return update_wrapper(load_first, command)
+
+
+@bodytrace.command("config", with_appcontext=False)
+@_with_state
+def config(state: State) -> None:
+    """Print each setting, its value (secrets hidden) and where it came from."""
+    from . import settings
+
+    rows = []
+    for key, metadata in settings.keys().items():
+        name = key.removeprefix(settings.PREFIX).lower()
+        value = getattr(state.settings, name)
+        if metadata["secret"]:
+            shown = "(set, hidden)" if value else "(not set)"
+        else:
+            shown = _shown(value, metadata["unit"])
+        rows.append((key, shown, state.settings.sources.get(name, "default")))
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for key, shown, source in rows:
+        click.echo(f"{key:{widths[0]}}  {shown:{widths[1]}}  {source}")
+
+
+def _shown(value: Any, unit: str) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return f"{value} {unit}"
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={source}" for name, sources in value.items() for source in sources)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(getattr(value, "__qualname__", value))
+
+
+@bodytrace.command("check", with_appcontext=False)
+@_with_state
+def check(state: State) -> None:
+    """Say what is wrong with the set-up; exit with 1 if anything must be mended."""
+    from .checks import findings
+
+    found = findings(current_app, state)
+    for finding in found:
+        click.echo(f"{finding.level}: {finding.text}")
+    errors = sum(finding.level == "error" for finding in found)
+    if errors:
+        raise click.exceptions.Exit(1)
+    click.echo("ok" if not found else "ok: nothing that must be mended")
+
+
+@bodytrace.command("trace-id", with_appcontext=False)
+@click.argument("key")
+@_with_state
+def trace_id(state: State, key: str) -> None:
+    """Print the trace id that requests get whose BODYTRACE_TRACE_KEY id is KEY."""
+    from .ids import keyed_hash
     from .propagation import derive_trace_id
 
-    settings = current_app.extensions["bodytrace"].settings
+    settings = state.settings
+    if not settings.trace_key:
+        click.echo(
+            "warning: BODYTRACE_TRACE_KEY is not set, so this application draws its trace ids at "
+            "random",
+            err=True,
+        )
+    if settings.trace_key in settings.id_hash:
+        key = keyed_hash(key, settings.hash_key.encode()).hex()
     click.echo(f"{derive_trace_id(key, settings.hash_key):032x}")
+
+
+@bodytrace.command("routes", with_appcontext=False)
+@_with_state
+def routes(state: State) -> None:
+    """Print which routes are traced, and which ids their requests can carry."""
+    from .checks import traced_routes
+
+    rows = [("route", "methods", "traced", "ids"), *traced_routes(current_app, state)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for route, methods, traced, ids in rows:
+        line = f"{route:{widths[0]}}  {methods:{widths[1]}}  {traced:{widths[2]}}  {ids}"
+        click.echo(line.rstrip())
+
+
+# Further commands go here, each importing what it needs inside: viewer, tail.
+
+
+@bodytrace.command("viewer", with_appcontext=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=4318, show_default=True, help="Port; 0 for any.")
+def viewer(host: str, port: int) -> None:
+    """Show traces in the browser, and receive them: OTLP over HTTP.
+
+    A service with an OTLP exporter needs no settings to send here. An address that other machines
+    reach needs FLASK_BODYTRACE_VIEWER_TOKEN, a secret they must send.
+    """
+    from .viewer import server
+
+    try:
+        made = server.make(host, port, server.token_from_environment())
+    except server.CannotServe as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"Traces: {server.url_of(made)}/   OTLP/HTTP: the same address. Ctrl-C ends it.")
+    made.serve_forever()
+
+
+@bodytrace.command("tail", with_appcontext=False)
+@click.argument("url", default="http://127.0.0.1:4318")
+@click.option(
+    "--wait",
+    default=2.0,
+    show_default=True,
+    help="Seconds without a new span after which a trace counts as finished.",
+)
+def tail(url: str, wait: float) -> None:
+    """Print finished traces as trees, from the viewer at URL.
+
+    URL may also be an application's, with /_bodytrace. If nothing is at the default one, a viewer
+    is started there. A viewer with a token is sent FLASK_BODYTRACE_VIEWER_TOKEN.
+    """
+    from .viewer.tail import CannotFollow, follow_or_serve
+
+    try:
+        follow_or_serve(url, wait)
+    except CannotFollow as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo()

@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+)
 
 from .exceptions import BodyNotReplayable, BodyTraceError
 from .store import OVER, BodyStore, BorrowedFile
@@ -30,6 +35,7 @@ SMALL = 64 * 1024
 BODY_KEY = "flask_bodytrace.body"
 """Where the environ keeps its `CachedBody`; closing it closes those wrapped around it later."""
 
+_NO_NUMBER = -1
 _STEP = 1024 * 1024
 _LINE_STEP = 8 * 1024
 # A reader in another thread may sit in the server's read when its request ends. Some servers give
@@ -93,13 +99,21 @@ class CachedBody:
         self._lock = threading.Lock()
         declared = _declared_length(environ)
         if declared is None and not environ.get("wsgi.input_terminated"):
-            # No length and nobody to end the stream: there is no body, and reading would hang.
-            declared = 0
+            if "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ:
+                from .uwsgi_chunks import UwsgiChunks
+
+                self._source = UwsgiChunks()
+            else:
+                # No length and nobody to end the stream: no body, and reading would hang.
+                declared = 0
         self.declared = declared
         """What Content-Length says, bytes; None where the end is only known when reached."""
         if declared == 0:
             self._data = b""
             self.complete = True
+        elif declared == _NO_NUMBER:
+            self.declared = 0
+            self._error = BadRequest
         environ["wsgi.input"] = BodyStream(self)
         environ["wsgi.input_terminated"] = True
         first = environ.get(BODY_KEY)
@@ -129,6 +143,18 @@ class CachedBody:
         if limit is not None and max(self._size + self._passed, self.declared or 0) > limit:
             raise RequestEntityTooLarge
 
+    @property
+    def endangers_connection(self) -> bool:
+        """Whether the server would take what is unread of this body for the next request.
+
+        cheroot does, with chunks: a request could be smuggled in them.
+        """
+        return (
+            not self.complete
+            and (self.declared is None or self._error is not None)
+            and type(self._source).__module__ == "cheroot.server"
+        )
+
     def open(self) -> BodyStream:
         """A new stream at byte 0."""
         return BodyStream(self)
@@ -145,6 +171,7 @@ class CachedBody:
         """The whole body, in one piece from now on.
 
         :raises ClientDisconnected: (400) the client sent less than it declared.
+        :raises BadRequest: (400) the declared length is no number.
         :raises RequestEntityTooLarge: (413) over a limit.
         :raises BodyNotReplayable: over ``BODYTRACE_BODY_LIMIT`` and passed on before.
         :raises ValueError: the request is over.
@@ -661,13 +688,10 @@ io.BufferedIOBase.register(BodyStream)
 
 
 def _declared_length(environ: WSGIEnvironment) -> int | None:
-    """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3).
-
-    What is no number counts as 0, as for Werkzeug: such a message has no body that could be found.
-    """
+    """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3)."""
     text = environ.get("CONTENT_LENGTH")
     if not text or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
     text = text.strip()
     # Nineteen digits are more than any disk holds, and int() refuses some thousands.
-    return int(text[:19]) if text.isascii() and text.isdigit() else 0
+    return int(text[:19]) if text.isascii() and text.isdigit() else _NO_NUMBER

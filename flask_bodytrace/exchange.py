@@ -423,6 +423,8 @@ class Exchange:
             for name, value in headers:
                 if name.lower() == "content-length" and value.isdigit():
                     self.remaining = int(value)
+        if not self.body.complete and self.body.endangers_connection:
+            headers = [*headers, ("Connection", "close")]
         if plan.captures_response_headers and self._owner and self.span.is_recording():
             spans.capture_response_headers(self.span, headers)
         span_context = self.span.get_span_context()

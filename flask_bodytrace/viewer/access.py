@@ -1,0 +1,92 @@
+"""Who may look: this machine, or whoever has the token."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from werkzeug.http import parse_cookie
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+COOKIE = "bodytrace_viewer"
+# Any of these says that REMOTE_ADDR is, or was, a proxy and not whoever asks.
+_FORWARDED = (
+    "HTTP_FORWARDED",
+    "HTTP_VIA",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_REAL_IP",
+)
+
+
+class Access:
+    """Without a token, only this machine; with one, only who has it, wherever they are.
+
+    A proxy makes everybody look like this machine, which is why a token, once set, is asked of
+    everybody.
+
+    :param token: the secret; empty for none.
+    """
+
+    def __init__(self, token: str = "") -> None:
+        self._token = token
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a token is set."""
+        return bool(self._token)
+
+    def allows(self, environ: WSGIEnvironment) -> bool:
+        """Whether this request may be answered."""
+        if not self._token:
+            return _is_local(environ)
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        if scheme.lower() == "bearer" and self.accepts(given.strip()):
+            return True
+        cookie = parse_cookie(environ).get(COOKIE, "")
+        return hmac.compare_digest(cookie.encode(), self.cookie.encode())
+
+    def accepts(self, token: str) -> bool:
+        """Whether this is the token; takes as long for a near miss as for a far one."""
+        return bool(self._token) and hmac.compare_digest(
+            token.encode(errors="replace"), self._token.encode(errors="replace")
+        )
+
+    @property
+    def cookie(self) -> str:
+        """What a browser keeps after it gave the token: made from it, but not it."""
+        return hmac.digest(
+            self._token.encode(errors="replace"), b"flask_bodytrace viewer", hashlib.sha256
+        ).hex()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine by definition, without asking a resolver."""
+    name = host.lower().removeprefix("[").removesuffix("]")
+    if name == "localhost":
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
+
+
+def _is_local(environ: Mapping[str, object]) -> bool:
+    """By address, and by the name it was asked under: a page that had its own name resolved to
+    127.0.0.1 (DNS rebinding) still sends that name as Host.
+    """  # noqa: D205 - one sentence
+    host = str(environ.get("HTTP_HOST", ""))
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return (
+        is_loopback(str(environ.get("REMOTE_ADDR", "")))
+        and is_loopback(name)
+        and not any(environ.get(key) for key in _FORWARDED)
+    )

@@ -1,0 +1,134 @@
+"""Spans and log records of this process into the store, without an exporter between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+from weakref import WeakSet
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+
+from .model import Attributes, Event, Link, LogRecord, Span, Value
+from .store import TraceStore
+
+# OpenTelemetry's severity numbers (logs data model, "Severity Fields").
+_SEVERITIES = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5))
+
+
+class StoreProcessor(SpanProcessor):
+    """Puts finished spans into a `TraceStore`."""
+
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Keep `span`, if it is sampled."""
+        context: Any = span.get_span_context()
+        if context is not None and context.trace_flags.sampled:
+            self._store.add([_convert(span, context)])
+
+
+def _convert(span: ReadableSpan, context: Any) -> Span:
+    resource: Attributes = _plain(span.resource.attributes)
+    scope = span.instrumentation_scope
+    return Span(
+        trace_id=format_trace_id(context.trace_id),
+        span_id=format_span_id(context.span_id),
+        parent_id=format_span_id(span.parent.span_id) if span.parent is not None else None,
+        name=span.name,
+        # The SDK's enumeration starts at internal, OTLP's at unspecified.
+        kind=span.kind.value + 1,
+        start=span.start_time or 0,
+        end=span.end_time or 0,
+        status=span.status.status_code.value,
+        status_message=span.status.description or "",
+        service=str(resource.get("service.name") or "unknown_service"),
+        scope=f"{scope.name} {scope.version or ''}".strip() if scope is not None else "",
+        trace_state=context.trace_state.to_header(),
+        resource=resource,
+        attributes=_plain(span.attributes),
+        events=[Event(e.name, e.timestamp, _plain(e.attributes)) for e in span.events],
+        links=[
+            Link(
+                format_trace_id(link.context.trace_id),
+                format_span_id(link.context.span_id),
+                _plain(link.attributes),
+            )
+            for link in span.links
+        ],
+        dropped=span.dropped_attributes + span.dropped_events + span.dropped_links,
+    )
+
+
+def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Value]:
+    return {name: _value(value) for name, value in (attributes or {}).items()}
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, str | bool | int | float | bytes) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _value(one) for name, one in value.items()}
+    if isinstance(value, Sequence):
+        return [_value(one) for one in value]
+    return str(value)
+
+
+_log_stores: WeakSet[TraceStore] = WeakSet()
+_lock = Lock()
+_installed = False
+
+
+def collect_logs(store: TraceStore) -> None:
+    """Keep every log record that is made while a sampled span is current.
+
+    Done where records are made, not by a handler: one on the root logger would make
+    ``logging.basicConfig`` do nothing, and silence what Python prints where there is none.
+    """
+    global _installed  # noqa: PLW0603 - there is one factory in the process
+    with _lock:
+        _log_stores.add(store)
+        if _installed:
+            return
+        _installed = True
+        make = logging.getLogRecordFactory()
+
+    def made(*arguments: Any, **keywords: Any) -> logging.LogRecord:
+        record = make(*arguments, **keywords)
+        context = get_current_span().get_span_context()
+        if context.trace_flags.sampled and context.is_valid:
+            log = _log(record, context)
+            for one in list(_log_stores):
+                one.add((), [log])
+        return record
+
+    logging.setLogRecordFactory(made)
+
+
+def _log(record: logging.LogRecord, context: Any) -> LogRecord:
+    try:
+        body = record.getMessage()
+    except Exception:  # noqa: BLE001 - arguments that do not fit; logging itself will say so
+        body = str(record.msg)
+    attributes: dict[str, Value] = {"code.file.path": record.pathname}
+    attributes["code.line.number"] = record.lineno
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        attributes["exception.type"] = type(error).__qualname__
+        attributes["exception.message"] = str(error)
+    return LogRecord(
+        trace_id=format_trace_id(context.trace_id),
+        span_id=format_span_id(context.span_id),
+        time=int(record.created * 10**9),
+        severity=record.levelname,
+        severity_number=next(
+            (number for level, number in _SEVERITIES if record.levelno >= level), 1
+        ),
+        body=body,
+        service="",
+        scope=record.name,
+        attributes=attributes,
+    )

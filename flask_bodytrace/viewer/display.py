@@ -1,0 +1,64 @@
+"""Values as people read them."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def duration(nanos: int) -> str:
+    """Three digits and a unit: ``850 µs``, ``12.3 ms``, ``1.20 s``."""
+    if nanos < 0:
+        return "-" + duration(-nanos)
+    for limit, divisor, unit in ((1_000, 1, "ns"), (1_000_000, 1_000, "µs"), (10**9, 10**6, "ms")):
+        # What would round up to 1000 belongs to the next unit.
+        if nanos < limit - divisor / 2:
+            return f"{_three_digits(nanos / divisor)} {unit}"
+    if nanos < 100 * 10**9:
+        return f"{_three_digits(nanos / 10**9)} s"
+    minutes, seconds = divmod(nanos // 10**9, 60)
+    return f"{minutes} min {seconds:02} s"
+
+
+def _three_digits(number: float) -> str:
+    if number == int(number) and number < 10:
+        return str(int(number))
+    if number >= 99.95:
+        return f"{number:.0f}"
+    return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+
+
+def clock(nanos: int) -> str:
+    """Local time of day, to the millisecond."""
+    return _local(nanos).strftime("%H:%M:%S.") + f"{nanos // 10**6 % 1000:03}"
+
+
+def day(nanos: int) -> str:
+    """Local date."""
+    return _local(nanos).strftime("%Y-%m-%d")
+
+
+def _local(nanos: int) -> datetime:
+    return datetime.fromtimestamp(nanos // 10**9).astimezone()
+
+
+def text(value: Any) -> str:
+    """An attribute's value; lists and maps as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex(" ")
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=text, indent=1)
+
+
+def plain(value: str) -> str:
+    """Without characters by which a name could steer a terminal or turn the line around."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)

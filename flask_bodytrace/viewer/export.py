@@ -1,0 +1,111 @@
+"""A trace to take away: as a Mermaid diagram, and as the curl command that repeats its request."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from flask_bodytrace.spans import REDACTED, Redactor
+
+from . import display
+from .model import Span
+from .summary import http_status
+from .waterfall import waterfall
+
+_MAX_CALLS = 200
+_PLAIN = re.compile(r"[^A-Za-z0-9 _./<>{}\-]")
+_UNPRINTABLE = re.compile(r"[^!-~]+")
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_HEADER = re.compile(r"[a-z0-9-]{1,100}")
+_REQUEST_HEADER = "http.request.header."
+# What curl sets itself, and what would make the repetition part of the first trace.
+_NOT_REPEATED = frozenset(
+    {"host", "content-length", "connection", "traceparent", "tracestate", "x-trace-id", "x-span-id"}
+)
+
+
+def mermaid(spans: Sequence[Span]) -> str:
+    """The calls between services, in order, as a sequence diagram; calls within one are notes."""
+    rows = waterfall(spans).rows
+    by_id = {span.span_id: span for span in spans}
+    names: dict[str, str] = {}
+    calls = []
+    shown = [
+        row
+        for row in rows
+        if (parent := by_id.get(row.span.parent_id or "")) is None
+        or parent.service != row.span.service
+    ]
+    for row in shown[:_MAX_CALLS]:
+        span = row.span
+        parent = by_id.get(span.parent_id or "")
+        target = names.setdefault(span.service, f"s{len(names)}")
+        source = names[parent.service] if parent and parent.service in names else "caller"
+        status = http_status(span)
+        answer = (
+            f"{status or ('error' if span.failed else 'ok')} in {display.duration(span.duration)}"
+        )
+        calls.append(f"    {source}->>{target}: {_label(span.name)}")
+        calls.append(f"    {target}--{'x' if span.failed else '>>'}{source}: {_label(answer)}")
+    lines = ["sequenceDiagram", "    participant caller"]
+    lines += [f"    participant {short} as {_label(name)}" for name, short in names.items()]
+    lines += calls
+    if len(shown) > _MAX_CALLS:
+        lines.append(f"    Note over caller: {len(shown) - _MAX_CALLS} more calls left out")
+    return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    """Everything that means something to Mermaid or HTML as an entity code."""
+    short = text if len(text) <= 80 else text[:79] + "…"
+    escaped = _PLAIN.sub(lambda match: f"#{ord(match[0])};", short)
+    return escaped.replace("<", "#lt;").replace(">", "#gt;") or "-"
+
+
+def curl(root: Span) -> str | None:
+    """The command that repeats a request, as far as its span tells; None if it is no HTTP request.
+
+    Bodies and secrets are not on spans: a comment says what is left to fill in. Nothing that a span
+    says can become an option, another command or a file that curl reads.
+    """
+    found = root.attributes
+    method = str(found.get("http.request.method") or found.get("http.method") or "")
+    url = str(found.get("url.full") or found.get("http.url") or _url(root))
+    url = _UNPRINTABLE.sub(lambda match: quote(match[0], errors="replace"), url)
+    if not _METHOD.fullmatch(method) or not url.lower().startswith(("http://", "https://")):
+        return None
+    lines = [f"curl -i -g {'' if method == 'GET' else f'-X {method} '}{shlex.quote(url)}"]
+    redactor = Redactor()
+    for name, value in found.items():
+        header = name.removeprefix(_REQUEST_HEADER).replace("_", "-")
+        if header == name or header in _NOT_REPEATED or not _HEADER.fullmatch(header):
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            text = REDACTED if redactor.is_secret(header) else display.text(one)
+            text = _UNPRINTABLE.sub(" ", text)
+            lines.append(f"  -H {shlex.quote(f'{header}: {text}')}")
+    if method in {"POST", "PUT", "PATCH"}:
+        lines.append("  --data-binary @body")
+    command = " \\\n".join(lines) + "\n"
+    if method in {"POST", "PUT", "PATCH"}:
+        command = "# The body is not on the span: put it into a file named body.\n" + command
+    if REDACTED in command:
+        command = f"# Fill in what is {REDACTED}.\n" + command
+    return command
+
+
+def _url(span: Span) -> str:
+    def first(*names: str) -> str:
+        found = span.attributes
+        return next((display.text(found[name]) for name in names if found.get(name)), "")
+
+    scheme = first("url.scheme", "http.scheme") or "http"
+    authority = first("server.address", "net.host.name") or "localhost"
+    port = first("server.port", "net.host.port")
+    if port and port != {"http": "80", "https": "443"}.get(scheme):
+        authority += f":{port}"
+    target = first("url.path", "http.target") or "/"
+    query = first("url.query")
+    return f"{scheme}://{authority}{target}{'?' if query else ''}{query}"

@@ -1,0 +1,155 @@
+"""OTLP/HTTP: ``POST /v1/traces`` and ``/v1/logs`` into the store; ``/v1/metrics`` is thanked for.
+
+A request is read within bounds and kept as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from typing import IO
+
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wrappers import Request, Response
+
+from . import otlp
+from .model import LogRecord, Span
+from .otlp import BadRequest, ProtobufMissing
+from .store import TraceStore
+
+MAX_BODY = 16 << 20
+"""Bytes of one request, inflated."""
+
+_MAX_DRAIN = 256 << 20
+_STEP = 64 << 10
+_PROTOBUF = "application/x-protobuf"
+_JSON = "application/json"
+_INVALID_ARGUMENT = 3
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def receive(store: TraceStore, signal: str, request: Request) -> Response:
+    """Answer one export request.
+
+    :param signal: ``traces``, ``logs`` or ``metrics``.
+    """
+    if request.method != "POST":
+        return Response("POST only\n", 405, {"Allow": "POST"}, content_type="text/plain")
+    mimetype = request.mimetype
+    if mimetype not in {_PROTOBUF, _JSON}:
+        _drain(request)
+        return _answer(mimetype, 415, f"Content-Type must be {_PROTOBUF} or {_JSON}")
+    try:
+        body = _read(request)
+        if signal == "traces":
+            store.add(_SPANS[mimetype](body))
+        elif signal == "logs":
+            store.add((), _LOGS[mimetype](body))
+    except _Refused as refused:
+        _drain(request)
+        return _answer(mimetype, refused.status, str(refused))
+    except (BadRequest, ClientDisconnected) as error:
+        return _answer(mimetype, 400, str(error))
+    except ProtobufMissing as error:
+        return _answer(mimetype, 415, str(error))
+    # Every response message of OTLP is empty when everything was accepted.
+    return Response(b"{}" if mimetype == _JSON else b"", 200, content_type=mimetype)
+
+
+_SPANS: dict[str, Callable[[bytes], list[Span]]] = {
+    _PROTOBUF: otlp.spans_from_protobuf,
+    _JSON: otlp.spans_from_json,
+}
+_LOGS: dict[str, Callable[[bytes], list[LogRecord]]] = {
+    _PROTOBUF: otlp.logs_from_protobuf,
+    _JSON: otlp.logs_from_json,
+}
+
+
+def _read(request: Request) -> bytes:
+    """The body, inflated; never more than `MAX_BODY` and one step of it in memory."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "deflate", ""}:
+        raise _Refused(415, "Content-Encoding must be gzip, deflate or identity")
+    if (request.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    if encoding in {"identity", ""}:
+        return _read_plain(request.stream)
+    return _inflate(request.stream, 47 if encoding == "gzip" else 15)
+
+
+def _read_plain(stream: IO[bytes]) -> bytes:
+    parts = []
+    size = 0
+    while chunk := stream.read(_STEP):
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _too_large()
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _inflate(stream: IO[bytes], window: int) -> bytes:
+    inflater = zlib.decompressobj(window)
+    parts = []
+    size = 0
+    try:
+        while chunk := stream.read(_STEP):
+            while chunk:
+                part = inflater.decompress(chunk, _STEP)
+                size += len(part)
+                if size > MAX_BODY:
+                    raise _too_large()
+                parts.append(part)
+                chunk = inflater.unconsumed_tail
+            if inflater.unused_data:
+                raise BadRequest("data after the end of the compressed body")
+        # What the last step had no room for.
+        while not inflater.eof and (part := inflater.decompress(b"", _STEP)):
+            size += len(part)
+            parts.append(part)
+    except zlib.error as error:
+        raise BadRequest(f"malformed compressed body: {error}") from None
+    if not inflater.eof:
+        raise BadRequest("the compressed body is cut short")
+    return b"".join(parts)
+
+
+def _too_large() -> _Refused:
+    return _Refused(413, f"at most {MAX_BODY} bytes a request: export smaller batches")
+
+
+def _drain(request: Request) -> None:
+    """Read on and throw away: a connection closed with unread data may lose the answer."""
+    left = _MAX_DRAIN
+    stream = request.stream
+    try:
+        while left > 0 and (chunk := stream.read(_STEP)):
+            left -= len(chunk)
+    except (OSError, ClientDisconnected):
+        return
+
+
+def _answer(mimetype: str, status: int, message: str) -> Response:
+    """An error as OTLP wants it: a google.rpc.Status in the request's encoding."""
+    if mimetype == _PROTOBUF:
+        text = message.encode(errors="replace")[:1000]
+        body = b"\x08" + bytes([_INVALID_ARGUMENT]) + b"\x12" + _varint(len(text)) + text
+        return Response(body, status, content_type=_PROTOBUF)
+    body = json.dumps({"code": _INVALID_ARGUMENT, "message": message}).encode()
+    return Response(body, status, content_type=_JSON)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)

@@ -1,0 +1,88 @@
+"""The viewer as a process of its own, receiving OTLP over HTTP."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server, select_address_family
+
+from .access import Access, is_loopback
+from .pages import Viewer
+from .store import TraceStore
+
+PORT = 4318
+"""Where OTLP exporters send to unless told otherwise."""
+
+TOKEN_VARIABLE = "FLASK_BODYTRACE_VIEWER_TOKEN"  # noqa: S105 - the name of one
+
+
+class CannotServe(Exception):
+    """The address cannot be listened on, or must not be."""
+
+
+class _Handler(WSGIRequestHandler):
+    # An exporter that stops sending in the middle must not hold its thread forever.
+    timeout = 30
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing: pages that follow along ask every second."""
+
+
+def make(host: str = "127.0.0.1", port: int = PORT, token: str = "") -> BaseWSGIServer:
+    """A server that listens already; it answers once it is run.
+
+    :param port: 0 for any.
+    :param token: needed for every address that other machines reach.
+    :raises CannotServe: the port is taken, or others could look and there is no token.
+    """
+    if not token and not is_loopback(host):
+        raise CannotServe(
+            f"{host} can be reached from other machines: set {TOKEN_VARIABLE} to a secret that "
+            "they must send, or listen on 127.0.0.1"
+        )
+    viewer = Viewer(TraceStore(), Access(token), receives=True)
+    try:
+        return _listen(host, port, viewer)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _listen(host: str, port: int, viewer: Viewer) -> BaseWSGIServer:
+    # Given a port that is taken, Werkzeug's server ends the process: so the socket is made here.
+    with socket.create_server((host, port), family=select_address_family(host, port)) as listener:
+        return make_server(
+            host,
+            port,
+            viewer,
+            threaded=True,
+            request_handler=_Handler,
+            fd=listener.fileno(),
+        )
+
+
+def url_of(server: BaseWSGIServer) -> str:
+    """Where it can be reached, without a slash at the end."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"http://{host}:{server.port}"
+
+
+@contextmanager
+def running(server: BaseWSGIServer) -> Iterator[str]:
+    """Run it in a thread; gives its URL."""
+    thread = Thread(target=server.serve_forever, name="bodytrace-viewer", daemon=True)
+    thread.start()
+    try:
+        yield url_of(server)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def token_from_environment() -> str:
+    """The token, from the variable that sets it for applications too."""
+    return os.environ.get(TOKEN_VARIABLE, "").strip()

@@ -1,0 +1,145 @@
+// Keys, copying, and live updates. Every page works without this file.
+"use strict";
+
+const main = document.getElementById("main");
+const help = document.getElementById("help");
+
+// Rows
+
+const rows = () => [...document.querySelectorAll("[data-row] a:not(.id)")];
+
+function step(by) {
+  const found = rows();
+  if (!found.length) return;
+  const at = found.indexOf(document.activeElement);
+  const next = at < 0 ? (by > 0 ? 0 : found.length - 1) : at + by;
+  focusRow(found[Math.max(0, Math.min(next, found.length - 1))]);
+}
+
+function focusRow(link) {
+  link.focus({ preventScroll: true });
+  link.scrollIntoView({ block: "nearest" });
+}
+
+function nextError() {
+  const found = rows();
+  const failed = found.filter((link) => link.closest("[data-error]"));
+  if (!failed.length) return;
+  const at = found.indexOf(document.activeElement);
+  focusRow(failed.find((link) => found.indexOf(link) > at) ?? failed[0]);
+}
+
+// Keys
+
+const go = (url) => { if (url) location.assign(url); };
+const keys = {
+  j: () => step(1),
+  ArrowDown: () => step(1),
+  k: () => step(-1),
+  ArrowUp: () => step(-1),
+  e: nextError,
+  n: () => go(main.dataset.next),
+  p: () => go(main.dataset.previous),
+  t: () => go(document.querySelector(".brand").href),
+  m: () => go(document.querySelector("nav a:nth-child(2)")?.href),
+  l: () => document.querySelector("[data-live]")?.click(),
+  "/": () => {
+    const search = document.querySelector("[data-search]");
+    if (search) search.select();
+    else go(document.querySelector(".brand").href + "#search");
+  },
+  "?": () => help.showModal(),
+  Escape: () => go(main.dataset.up),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
+  if (event.target.closest("input, select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const act = keys[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+// Clicks
+
+document.addEventListener("click", (event) => {
+  const copy = event.target.closest("[data-copy], [data-copy-from]");
+  if (copy) {
+    const from = copy.dataset.copyFrom;
+    const text = from ? document.getElementById(from).textContent : copy.dataset.copy;
+    navigator.clipboard?.writeText(text).then(() => {
+      copy.textContent = "copied";
+      setTimeout(() => { copy.textContent = "copy"; }, 1200);
+    });
+  }
+  if (event.target.closest("[data-help]")) help.showModal();
+});
+
+document.querySelector("[data-filter]")?.addEventListener("change", (event) => {
+  if (event.target.matches("select")) event.currentTarget.requestSubmit();
+});
+
+// Empty fields make long addresses.
+document.querySelector("[data-filter]")?.addEventListener("submit", (event) => {
+  for (const field of event.currentTarget.querySelectorAll("[name]")) field.disabled = !field.value;
+});
+addEventListener("pageshow", () => {
+  for (const field of document.querySelectorAll("[data-filter] [name]")) field.disabled = false;
+});
+
+if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
+if (location.hash.startsWith("#s-")) document.getElementById(location.hash.slice(1))?.focus();
+
+// Live: ask for one number; when it changed, fetch the page and put its part in place.
+
+const live = document.querySelector("[data-live]");
+let version = main.dataset.version;
+
+const shown = () => live.getAttribute("aria-pressed") === "true" && !document.hidden;
+
+function key(row) {
+  return row.querySelector("a")?.getAttribute("href");
+}
+
+async function refresh() {
+  const answer = await fetch(location.href.split("#")[0]);
+  if (!answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const part = fresh.getElementById("live");
+  if (!part) return;
+  const focused = document.activeElement?.getAttribute("href");
+  const before = new Set([...document.querySelectorAll("tr[data-row]")].map(key));
+  document.getElementById("live").replaceWith(document.adoptNode(part));
+  for (const row of document.querySelectorAll("tr[data-row]")) {
+    if (!before.has(key(row))) row.classList.add("new");
+  }
+  if (focused) {
+    const again = rows().find((link) => link.getAttribute("href") === focused);
+    again?.focus({ preventScroll: true });
+  }
+  version = fresh.getElementById("main").dataset.version;
+}
+
+async function poll() {
+  if (shown()) {
+    try {
+      const answer = await fetch(live.dataset.live);
+      live.classList.toggle("lost", !answer.ok);
+      if (answer.ok && (await answer.text()) !== version) await refresh();
+    } catch {
+      live.classList.add("lost");
+    }
+  }
+  setTimeout(poll, 1000);
+}
+
+if (live) {
+  live.addEventListener("click", () => {
+    live.setAttribute("aria-pressed", String(live.getAttribute("aria-pressed") !== "true"));
+  });
+  setTimeout(poll, 1000);
+}

@@ -1,0 +1,180 @@
+"""The traces seen last, within bounds: of traces, of items, of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from threading import Lock
+from time import monotonic
+
+from msgspec import Struct
+
+from .model import LogRecord, Span, weigh
+from .summary import Summary, summarize
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is kept.
+
+    :param traces: number of traces.
+    :param items: spans and log records of all traces.
+    :param trace_items: spans and log records of one trace; more are counted, not kept.
+    :param bytes: of memory, as `weigh` estimates it.
+    """
+
+    traces: int = 5_000
+    items: int = 50_000
+    trace_items: int = 10_000
+    bytes: int = 64 << 20
+
+
+class Trace(Struct, frozen=True):
+    """One trace as it was at one moment."""
+
+    trace_id: str
+    spans: Sequence[Span]
+    logs: Sequence[LogRecord]
+    summary: Summary
+    version: int
+
+
+class _Kept:
+    __slots__ = ("changed", "left_out", "logs", "size", "spans", "summary", "trace_id", "version")
+
+    def __init__(self, trace_id: str) -> None:
+        self.trace_id = trace_id
+        self.spans: dict[str, Span] = {}
+        self.logs: list[LogRecord] = []
+        self.size = 0
+        self.left_out = 0
+        self.version = 0
+        self.changed = 0.0
+        self.summary: Summary | None = None
+
+    def summarize(self, business_ids: frozenset[str]) -> Summary:
+        if self.summary is None:
+            self.summary = summarize(self.trace_id, self.spans, business_ids, self.left_out)
+        return self.summary
+
+
+class TraceStore:
+    """Thread-safe. Over a bound, the trace that came first goes, whole.
+
+    :param business_ids: attributes that are business ids for sure; others are told by their names.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, business_ids: Iterable[str] = ()) -> None:
+        self._limits = limits or Limits()
+        self._business_ids = frozenset(business_ids)
+        self._lock = Lock()
+        self._traces: dict[str, _Kept] = {}
+        self._items = 0
+        self._size = 0
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """Grows whenever something changed."""
+        return self._version
+
+    @property
+    def size(self) -> int:
+        """Bytes held, as `weigh` estimates them."""
+        return self._size
+
+    def __len__(self) -> int:
+        """The number of spans and log records."""
+        return self._items
+
+    @property
+    def trace_count(self) -> int:
+        """The number of traces."""
+        return len(self._traces)
+
+    def add(self, spans: Iterable[Span], logs: Iterable[LogRecord] = ()) -> None:
+        """Keep spans and log records; a span that came before is replaced, as exporters retry."""
+        with self._lock:
+            self._version += 1
+            now = monotonic()
+            items: Iterable[Span | LogRecord] = chain(spans, logs)
+            for item in items:
+                trace = self._traces.get(item.trace_id)
+                if trace is None:
+                    trace = self._traces[item.trace_id] = _Kept(item.trace_id)
+                trace.version = self._version
+                trace.changed = now
+                trace.summary = None
+                self._add(trace, item)
+
+    def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
+        size = weigh(item)
+        if isinstance(item, Span):
+            former = trace.spans.pop(item.span_id, None)
+            if former is not None:
+                self._count(trace, -1, -weigh(former))
+        limits = self._limits
+        room = min(limits.trace_items, limits.items)
+        if len(trace.spans) + len(trace.logs) >= room or trace.size + size > limits.bytes:
+            trace.left_out += 1
+        elif isinstance(item, Span):
+            trace.spans[item.span_id] = item
+            self._count(trace, 1, size)
+        else:
+            trace.logs.append(item)
+            self._count(trace, 1, size)
+        self._evict(trace)
+
+    def _count(self, trace: _Kept, items: int, size: int) -> None:
+        trace.size += size
+        self._items += items
+        self._size += size
+
+    def _evict(self, keep: _Kept) -> None:
+        limits = self._limits
+        while (
+            self._items > limits.items
+            or self._size > limits.bytes
+            or len(self._traces) > limits.traces
+        ):
+            oldest = next(trace for trace in self._traces.values() if trace is not keep)
+            del self._traces[oldest.trace_id]
+            self._items -= len(oldest.spans) + len(oldest.logs)
+            self._size -= oldest.size
+
+    def trace(self, trace_id: str) -> Trace | None:
+        """One trace, its spans by start time; None if it is not, or no longer, here."""
+        with self._lock:
+            kept = self._traces.get(trace_id)
+            if kept is None or not kept.spans:
+                return None
+            spans = list(kept.spans.values())
+            logs = list(kept.logs)
+            summary = kept.summarize(self._business_ids)
+            version = kept.version
+        spans.sort(key=lambda span: span.start)
+        logs.sort(key=lambda log: log.time)
+        return Trace(trace_id, spans, logs, summary, version)
+
+    def summaries(self, after: int = 0) -> list[Summary]:
+        """Of every trace that changed after `after`, a `version`; the latest start comes first."""
+        with self._lock:
+            found = [
+                trace.summarize(self._business_ids)
+                for trace in self._traces.values()
+                if trace.version > after and trace.spans
+            ]
+        found.sort(key=lambda summary: summary.start, reverse=True)
+        return found
+
+    def quiet(self, trace_id: str) -> float:
+        """Seconds since the trace last changed; 0 for a trace that is not here."""
+        with self._lock:
+            kept = self._traces.get(trace_id)
+            return 0.0 if kept is None else monotonic() - kept.changed
+
+    def spans(self) -> list[Span]:
+        """Every span of every trace."""
+        with self._lock:
+            return [span for trace in self._traces.values() for span in trace.spans.values()]

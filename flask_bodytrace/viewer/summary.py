@@ -1,0 +1,121 @@
+"""A trace in one line: what the list shows and filters by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from .model import Span, Value
+
+_ID_NAME = re.compile(r".*(?:[._-]id|[a-z]Id|[a-z]ID)")
+# Ids of machinery, by OpenTelemetry's semantic conventions: nobody looks a trace up by them.
+_MACHINERY = re.compile(
+    r"(?:aws|azure|cloud|container|cpu|db|device|faas|gcp|gen_ai|host|k8s|messaging|network|nodejs"
+    r"|os|process|rpc|service|telemetry|thread|tls|vcs|webengine)\."
+)
+_MAX_IDS = 64
+_MAX_VALUE = 256
+
+
+class Summary(Struct, frozen=True):
+    """One trace.
+
+    Times are ns; `status` is the HTTP status of its first span; `complete` says that a span
+    without a parent is among those received; `left_out` counts spans and log records that did not
+    fit.
+    """
+
+    trace_id: str
+    name: str
+    service: str
+    services: tuple[str, ...]
+    start: int
+    duration: int
+    spans: int
+    errors: int
+    status: int | None
+    ids: tuple[tuple[str, str], ...]
+    complete: bool
+    left_out: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether any of its spans is an error."""
+        return self.errors > 0
+
+
+def root_of(spans: Mapping[str, Span]) -> Span:
+    """The span a trace starts with: without a parent, else without its parent here, else first."""
+
+    def rank(span: Span) -> tuple[int, int]:
+        if span.parent_id is None:
+            return 0, span.start
+        return (1 if span.parent_id not in spans else 2), span.start
+
+    return min(spans.values(), key=rank)
+
+
+def http_status(span: Span) -> int | None:
+    """The HTTP status code of a span, by the present and the former convention."""
+    for name in ("http.response.status_code", "http.status_code"):
+        value = span.attributes.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{2}", value):
+            return int(value)
+    return None
+
+
+def summarize(
+    trace_id: str, spans: Mapping[str, Span], business_ids: frozenset[str], left_out: int
+) -> Summary:
+    """Sum up a trace, which has at least one span."""
+    root = root_of(spans)
+    services: dict[str, None] = {root.service: None}
+    ids: dict[tuple[str, str], None] = {}
+    start, end, errors = root.start, root.end, 0
+    for span in spans.values():
+        services[span.service] = None
+        start = min(start, span.start)
+        end = max(end, span.end)
+        errors += span.failed
+        for name, value in span.attributes.items():
+            if len(ids) < _MAX_IDS and _is_business_id(name, value, business_ids):
+                ids[name, str(value)[:_MAX_VALUE]] = None
+    return Summary(
+        trace_id=trace_id,
+        name=root.name,
+        service=root.service,
+        services=tuple(services),
+        start=start,
+        duration=end - start,
+        spans=len(spans),
+        errors=errors,
+        status=http_status(root),
+        ids=tuple(ids),
+        complete=root.parent_id is None,
+        left_out=left_out,
+    )
+
+
+def _is_business_id(name: str, value: Value, known: frozenset[str]) -> bool:
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return False
+    if name in known:
+        return True
+    return _is_id_name(name)
+
+
+_names: dict[str, bool] = {}
+
+
+def _is_id_name(name: str) -> bool:
+    known = _names.get(name)
+    if known is None:
+        known = _ID_NAME.fullmatch(name) is not None and _MACHINERY.match(name) is None
+        # Attribute names are few; where they are not, they are not worth remembering.
+        if len(_names) < 10_000 and len(name) < 256:
+            _names[name] = known
+    return known

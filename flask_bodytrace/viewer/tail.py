@@ -1,0 +1,205 @@
+"""``flask bodytrace tail``: finished traces as trees in the terminal.
+
+It asks a viewer which traces changed, once a second, and fetches those that have gone quiet. A
+trace that grows after it was printed is printed again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from http.client import HTTPException
+from threading import Event
+from time import monotonic
+from typing import Any, TextIO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from . import display, otlp, server
+from .model import Span
+from .summary import http_status, summarize
+from .waterfall import Row, waterfall
+
+_POLL = 0.5
+_TIMEOUT = 10
+_INCOMPLETE_FACTOR = 5
+DEFAULT_URL = f"http://127.0.0.1:{server.PORT}"
+
+
+class CannotFollow(Exception):
+    """There is no viewer, or it does not let us look."""
+
+
+class Source:
+    """A viewer, over HTTP.
+
+    :param url: where its list of traces is.
+    :param token: what it asks for, if it does.
+    :raises CannotFollow: the URL is none of HTTP's.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
+        if not url.startswith(("http://", "https://")):
+            raise CannotFollow(f"{url} is no http:// or https:// URL")
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _get(self, path: str) -> bytes:
+        request = Request(self._url + path, headers=self._headers)  # noqa: S310 - checked above
+        with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - the same
+            found: bytes = answer.read()
+            return found
+
+    def changed(self, after: int) -> Any:
+        """The traces that changed after a version.
+
+        :raises CannotFollow: the viewer is not there, or does not let us look.
+        """
+        try:
+            return json.loads(self._get(f"/changed.json?after={after}"))
+        except HTTPError as error:
+            with error:
+                hint = f": set {server.TOKEN_VARIABLE}" if error.code == 401 else ""
+            raise CannotFollow(f"{self._url} answers {error.code} {error.reason}{hint}") from None
+        except (URLError, OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise CannotFollow(f"no viewer at {self._url}: {reason}") from None
+        except ValueError:
+            raise CannotFollow(f"{self._url} is something else than a trace viewer") from None
+
+    def spans(self, trace_id: str) -> Sequence[Span]:
+        """The spans of a trace; none if it has gone."""
+        try:
+            return otlp.spans_from_json(self._get(f"/trace/{trace_id}/otlp.json"))
+        except (OSError, HTTPException, otlp.BadRequest):
+            return []
+
+
+def finished(source: Source, wait: float, stop: Event) -> Iterator[Sequence[Span]]:
+    """Traces, each once it has its first span and nothing came for `wait` seconds.
+
+    One whose first span does not come is shown as it is, some time later.
+
+    :raises CannotFollow: the viewer went away.
+    """
+    # What was there before is not news.
+    version = source.changed(0)["version"]
+    due: dict[str, float] = {}
+    while not stop.is_set():
+        answer = source.changed(version)
+        # A viewer that was started anew counts from zero.
+        version = answer["version"] if answer["version"] >= version else 0
+        now = monotonic()
+        for trace in answer["traces"]:
+            patience = wait if trace["complete"] else wait * _INCOMPLETE_FACTOR
+            due[trace["traceId"]] = now - trace["quietSeconds"] + patience
+        for trace_id in [trace_id for trace_id, at in due.items() if at <= now]:
+            del due[trace_id]
+            if spans := source.spans(trace_id):
+                yield spans
+        stop.wait(_POLL)
+
+
+Line = Sequence[tuple[str, str]]
+"""Pieces of text, each with a style of rich, or none."""
+
+
+def tree(spans: Sequence[Span]) -> Iterator[Line]:
+    """A trace, line by line; nothing in a name can steer the terminal."""
+    summary = summarize(spans[0].trace_id, {s.span_id: s for s in spans}, frozenset(), 0)
+    heading = [("trace ", "dim"), (summary.trace_id, "bold")]
+    heading.append((f"  {display.duration(summary.duration)}", ""))
+    heading += [(f"  {_word(name)}={_word(value)}", "cyan") for name, value in summary.ids[:4]]
+    yield heading
+    rows = waterfall(spans).rows
+    for row, branches in zip(rows, _branches(rows), strict=True):
+        yield [(branches, "dim"), *_pieces(row)]
+
+
+def _pieces(row: Row) -> Iterator[tuple[str, str]]:
+    span = row.span
+    yield _word(span.name) or "(no name)", "bold red" if span.failed else "bold"
+    yield f"  {_word(span.service)}", "cyan"
+    status = http_status(span)
+    if status is not None:
+        yield f"  {status}", "red" if status >= 500 else "yellow" if status >= 400 else "green"
+    yield f"  {display.duration(span.duration)}", ""
+    if span.failed:
+        yield f"  error {_word(span.status_message)}".rstrip(), "red"
+    if row.orphan:
+        yield "  (its parent was not received)", "yellow"
+    if row.skew:
+        yield f"  (starts {display.duration(row.skew)} before its parent)", "yellow"
+
+
+def _branches(rows: Sequence[Row]) -> list[str]:
+    """The lines that lead to each row, from the last row to the first: only then is it known
+    whether a brother follows.
+    """  # noqa: D205 - one sentence
+    found = []
+    follows: list[bool] = []
+    for row in reversed(rows):
+        depth = row.depth
+        follows = (follows + [False] * (depth + 1))[: depth + 1]
+        stems = "".join("│  " if more else "   " for more in follows[:-1])
+        found.append(stems + ("├─ " if follows[-1] else "└─ "))
+        follows[-1] = True
+    return found[::-1]
+
+
+def _word(text: str) -> str:
+    return " ".join(display.plain(text[:200]).split())
+
+
+def printer(out: TextIO) -> Callable[[Sequence[Span]], None]:
+    """What prints a trace: in colour to a terminal, if rich is installed; plain otherwise."""
+    if out.isatty():
+        try:
+            from rich.console import Console
+            from rich.text import Text
+        except ImportError:
+            pass
+        else:
+            console = Console(file=out, highlight=False)
+
+            def print_coloured(spans: Sequence[Span]) -> None:
+                for line in tree(spans):
+                    text = Text.assemble(*line, overflow="ellipsis", no_wrap=True)
+                    console.print(text)
+                console.print()
+
+            return print_coloured
+
+    def print_plain(spans: Sequence[Span]) -> None:
+        out.writelines("".join(text for text, _ in line) + "\n" for line in tree(spans))
+        out.write("\n")
+        out.flush()
+
+    return print_plain
+
+
+def follow_or_serve(url: str, wait: float) -> None:
+    """Print what finishes at `url` until interrupted.
+
+    :raises CannotFollow: there is no viewer, and none can be started, or it went away.
+    """
+    token = server.token_from_environment()
+    source = Source(url, token)
+    try:
+        source.changed(0)
+        started = None
+    except CannotFollow:
+        if url.rstrip("/") != DEFAULT_URL:
+            raise
+        try:
+            started = server.make(token=token)
+        except server.CannotServe:
+            started = None
+    with server.running(started) if started is not None else nullcontext(url) as where:
+        what = "Receiving OTLP/HTTP, traces also at" if started is not None else "Following"
+        sys.stderr.write(f"{what} {where}/\n")
+        show = printer(sys.stdout)
+        for spans in finished(source, wait, Event()):
+            show(spans)

@@ -207,16 +207,16 @@ def load(
     """
     given: dict[str, tuple[str, Any]] = {}
     for name, value in (keywords or {}).items():
-        given[_known(name, name, _FIELDS, str)] = (f"keyword {name}", value)
+        given[_known(name, name, value, str)] = (f"keyword {name}", value)
     for key, value in config.items():
         if key.startswith(PREFIX):
-            name = _known(key, key[len(PREFIX) :].lower(), _FIELDS, _key)
+            name = _known(key, key[len(PREFIX) :].lower(), value, _key)
             given[name] = (f"app.config[{key!r}]", value)
     nested = config.get("BODYTRACE")
     if isinstance(nested, Mapping):
         for key, value in nested.items():
             label = f"app.config['BODYTRACE'][{key!r}]"
-            given[_known(label, str(key).lower(), _FIELDS, _key)] = (label, value)
+            given[_known(label, str(key).lower(), value, _key)] = (label, value)
     for prefix in ("FLASK_BODYTRACE__", "FLASK_BODYTRACE_"):
         for variable, text in environ.items():
             if not variable.startswith(prefix):
@@ -224,7 +224,7 @@ def load(
             suffix = variable[len(prefix) :]
             if suffix.startswith("_"):
                 continue
-            name = _known(variable, suffix.lower(), _FIELDS, lambda n: prefix + n.upper())  # noqa: B023 - called at once
+            name = _known(variable, suffix.lower(), text, lambda n: prefix + n.upper())  # noqa: B023 - called at once
             given[name] = (f"environment variable {variable}", text)
     values: dict[str, Any] = {}
     for name, (source, value) in given.items():
@@ -273,12 +273,30 @@ def _check(settings: Settings) -> None:
             ) from None
 
 
-def _known(given: str, name: str, known: Mapping[str, Any], spell: Callable[[str], str]) -> str:
-    if name in known:
+def _known(given: str, name: str, value: Any, spell: Callable[[str], str]) -> str:
+    """`name`, if it is a setting.
+
+    :param given: how the caller spelled it.
+    :param spell: a setting's name -> how the caller would have to spell it.
+    """
+    if name in _FIELDS:
         return name
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {spell(near[0])}?" if near else ""
-    raise ConfigError(f"unknown setting {given}{hint} (`flask bodytrace config` lists them all)")
+    hint = ""
+    # What is near no setting may be anything, a secret of somebody else's too: not shown.
+    if near := difflib.get_close_matches(name, _FIELDS, n=1):
+        metadata = _FIELDS[near[0]].metadata
+        shown = "(a secret)" if metadata["secret"] else _shorten(value)
+        hint = f"={shown}; did you mean {spell(near[0])}, {_accepted(metadata['parse'])}?"
+    raise ConfigError(f"unknown setting {given}{hint} (docs/settings.md has them all)")
+
+
+def _accepted(parse: Callable[[Any], Any]) -> str:
+    """What a parser says it accepts when it gets something else."""
+    try:
+        parse(object())
+    except _Unacceptable as error:
+        return str(error)
+    return "anything"
 
 
 def _key(name: str) -> str:

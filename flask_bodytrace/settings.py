@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -126,7 +126,7 @@ def _setting(
 ) -> Any:
     return field(
         default_factory=lambda: default,
-        metadata={"default": default, "parse": parse, "doc": doc, "unit": unit, "secret": secret}
+        metadata={"default": default, "parse": parse, "doc": doc, "unit": unit, "secret": secret},
     )
 
 
@@ -147,19 +147,25 @@ class Settings:
     over_limit: str = _setting(
         "pass", _choice("pass", "reject"), "over the limit: pass the stream on once, or 413"
     )
-    pool_limit: int = _setting(8 << 20, _size, "bytes of buffers kept for reuse; 0 is no pool", unit="B")  # fmt: skip
+    pool_limit: int = _setting(
+        8 << 20, _size, "bytes of buffers kept for reuse; 0 is no pool", unit="B"
+    )
 
     ids: Rules = _setting({}, _rules, "business ids: attribute=source, separated by commas")
     id_scan_limit: int = _setting(1 << 20, _size, "larger bodies are not read for ids", unit="B")
     id_hash: tuple[str, ...] = _setting((), _names, "ids stored as a keyed hash only")
-    hash_key: str = _setting("", _text, "key of BODYTRACE_ID_HASH and BODYTRACE_TRACE_KEY", secret=True)  # fmt: skip
+    hash_key: str = _setting(
+        "", _text, "key of BODYTRACE_ID_HASH and BODYTRACE_TRACE_KEY", secret=True
+    )
     baggage: bool = _setting(False, _boolean, "send the ids on as W3C baggage")
     trace_key: str = _setting("", _text, "the id that trace ids are derived from")
 
     incoming: Incoming | Callable[[Mapping[str, Any]], Incoming] = _setting(
         "continue", _incoming, "callers' trace context: continue, link or ignore it"
     )
-    excluded_urls: tuple[str, ...] = _setting((), _names, "regular expressions of URLs without spans")  # fmt: skip
+    excluded_urls: tuple[str, ...] = _setting(
+        (), _names, "regular expressions of URLs without spans"
+    )
     response_headers: tuple[str, ...] = _setting(
         ("x-trace",), _choices(*FORMS), "trace headers written on responses"
     )
@@ -187,9 +193,7 @@ _FIELDS = {f.name: f for f in fields(Settings) if f.name != "sources"}
 
 def keys() -> dict[str, Mapping[str, Any]]:
     """Every setting's key with its default, doc and unit."""
-    return {
-        PREFIX + name.upper(): f.metadata for name, f in _FIELDS.items()
-    }
+    return {PREFIX + name.upper(): f.metadata for name, f in _FIELDS.items()}
 
 
 def load(
@@ -206,26 +210,8 @@ def load(
         is accepted) or two settings that contradict each other.
     """
     given: dict[str, tuple[str, Any]] = {}
-    for name, value in (keywords or {}).items():
-        given[_known(name, name, value, str)] = (f"keyword {name}", value)
-    for key, value in config.items():
-        if key.startswith(PREFIX):
-            name = _known(key, key[len(PREFIX) :].lower(), value, _key)
-            given[name] = (f"app.config[{key!r}]", value)
-    nested = config.get("BODYTRACE")
-    if isinstance(nested, Mapping):
-        for key, value in nested.items():
-            label = f"app.config['BODYTRACE'][{key!r}]"
-            given[_known(label, str(key).lower(), value, _key)] = (label, value)
-    for prefix in ("FLASK_BODYTRACE__", "FLASK_BODYTRACE_"):
-        for variable, text in environ.items():
-            if not variable.startswith(prefix):
-                continue
-            suffix = variable[len(prefix) :]
-            if suffix.startswith("_"):
-                continue
-            name = _known(variable, suffix.lower(), text, lambda n: prefix + n.upper())  # noqa: B023 - called at once
-            given[name] = (f"environment variable {variable}", text)
+    for name, source, value in _given(config, keywords or {}, environ):
+        given[name] = (source, value)
     values: dict[str, Any] = {}
     for name, (source, value) in given.items():
         metadata = _FIELDS[name].metadata
@@ -239,6 +225,34 @@ def load(
     settings = Settings(**values, sources={name: source for name, (source, _) in given.items()})
     _check(settings)
     return settings
+
+
+def _given(
+    config: Mapping[str, Any], keywords: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[tuple[str, str, Any]]:
+    """(name, where from, value) of all that is set; what counts more comes later."""
+    for name, value in keywords.items():
+        yield _known(name, name, value, str), f"keyword {name}", value
+    for key, value in config.items():
+        if key.startswith(PREFIX):
+            name = key.removeprefix(PREFIX).lower()
+            yield _known(key, name, value, _key), f"app.config[{key!r}]", value
+    nested = config.get("BODYTRACE")
+    if isinstance(nested, Mapping):
+        for key, value in nested.items():
+            label = f"app.config['BODYTRACE'][{key!r}]"
+            yield _known(label, str(key).lower(), value, _key), label, value
+    for prefix in ("FLASK_BODYTRACE__", "FLASK_BODYTRACE_"):
+        for variable, text in environ.items():
+            name = variable.removeprefix(prefix).lower()
+            # The shorter prefix also begins what has the longer one.
+            if not variable.startswith(prefix) or name.startswith("_"):
+                continue
+
+            def spell(name: str, prefix: str = prefix) -> str:
+                return prefix + name.upper()
+
+            yield _known(variable, name, text, spell), f"environment variable {variable}", text
 
 
 def _check(settings: Settings) -> None:

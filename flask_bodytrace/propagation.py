@@ -105,7 +105,8 @@ def parse_tracestate(text: str) -> TraceState | None:
 def extract(environ: WSGIEnvironment) -> Context:
     """What the globally configured propagators (``OTEL_PROPAGATORS``) find in a request.
 
-    W3C Trace Context is parsed by our own, strict parser in place of OpenTelemetry's.
+    W3C Trace Context is parsed by our own, strict parser in place of OpenTelemetry's; X-Trace-ID
+    is left to `read`, configured or not.
     """
     textmap = propagate.get_global_textmap()
     context = Context()
@@ -117,7 +118,9 @@ def extract(environ: WSGIEnvironment) -> Context:
                 parent = parse_traceparent(traceparent, environ.get("HTTP_TRACESTATE", ""))
                 if parent is not None:
                     context = set_span_in_context(NonRecordingSpan(parent), context)
-        elif kind is not W3CBaggagePropagator or "HTTP_BAGGAGE" in environ:
+        elif kind is W3CBaggagePropagator and "HTTP_BAGGAGE" not in environ:
+            continue
+        elif kind is not XTracePropagator:
             context = propagator.extract(environ, context, wsgi_getter)
     return context
 
@@ -151,7 +154,7 @@ def read(environ: WSGIEnvironment) -> Caller:
     parent: SpanContext | None = get_current_span(context).get_span_context()
     if parent is None or not parent.is_valid:
         parent = None
-    correlation = correlation_id(context)
+    correlation = None
     trace_id = 0
     named = environ.get("HTTP_X_TRACE_ID")
     if named:

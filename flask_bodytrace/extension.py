@@ -117,6 +117,10 @@ class BodyTrace:
         app.extensions["bodytrace"] = State(settings, plan)
         _attach(app, plan)
         self._hooks.attach(app)
+        if settings.viewer == "on" or (settings.viewer == "auto" and app.debug):
+            from .viewer.mount import mount
+
+            mount(app, settings, plan.provider)
 
     def on_request(self, hook: RequestHookT) -> RequestHookT:
         """Decorator: call ``hook(trace, request)`` once the URL is matched, before other hooks.

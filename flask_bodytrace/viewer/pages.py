@@ -8,6 +8,7 @@ forbids scripts and styles other than the viewer's two files.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -226,7 +227,7 @@ class Viewer:
             bar=bar,
             ticks=ticks(whole),
             services=services,
-            log_counts=_count(log.span_id for log in trace.logs),
+            log_counts=Counter(log.span_id for log in trace.logs),
             kinds=KINDS,
         )
 
@@ -370,9 +371,3 @@ def _parent(row: Row, whole: Waterfall) -> Span | None:
 def _curl(trace: Trace) -> str | None:
     return export.curl(root_of({span.span_id: span for span in trace.spans}))
 
-
-def _count(values: Iterable[str | None]) -> dict[str | None, int]:
-    counts: dict[str | None, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -24,6 +24,7 @@ _METRIC = re.compile(rf"[ \t,]*({_NAME})")
 _PARAMETER = re.compile(
     rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$)))?"""
 )
+_X_TRACE = frozenset({"x-trace-id", "x-span-id", "x-parent-span-id"})
 _ZERO_TRACE = "0" * 32
 _ZERO_SPAN = "0" * 16
 
@@ -67,48 +68,85 @@ class HeaderWriter:
         flags: int,
         calls: Callable[[int], Sequence[str]] | None = None,
     ) -> list[Header]:
-        """`headers` and ours, as a new list; what the application set itself stays.
+        """`headers` and ours, as a new list; a form the application set itself stays its own.
+
+        At most `BUDGET` bytes are added; what does not fit is left out whole.
 
         :param flags: W3C trace flags, a bit field.
         :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
         result = list(headers)
+        present = {name.lower() for name, _ in headers}
+        left = BUDGET
+        exposed = self.exposed
+        if "access-control-allow-origin" in present:
+            if calls is not None and not self._server_timing:
+                exposed = [*exposed, "Server-Timing"]
+            left -= expose(result, exposed)
         added: list[Header] = []
-        if self._x_trace:
+        if self._x_trace and present.isdisjoint(_X_TRACE):
             added = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
             if parent_span_id is not None:
                 added.append(("X-Parent-Span-ID", parent_span_id))
         timing: list[str] = []
         if self._server_timing or self._traceresponse:
             traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
-            if self._traceresponse:
+            if self._traceresponse and "traceresponse" not in present:
                 added.append(("traceresponse", traceparent))
-            if self._server_timing:
+            if self._server_timing and not _has_traceparent(headers):
                 timing.append(f'traceparent;desc="{traceparent}"')
         if calls is not None:
-            spent = sum(len(name) + len(value) + 4 for name, value in added)
-            timing += calls(BUDGET - spent - sum(map(len, timing)) - len("Server-Timing: ") - 4)
+            left -= sum(map(_size, added)) + _size(("Server-Timing", ", ".join(timing)))
+            timing += _fitting(calls(left), left)
         if timing:
             _merge(result, "Server-Timing", ", ".join(timing))
         result += added
-        if any(name.lower() == "access-control-allow-origin" for name, _ in headers):
-            expose(result, self.exposed)
         return result
 
 
-def expose(headers: list[Header], names: Iterable[str]) -> None:
-    """Add `names` to Access-Control-Expose-Headers, in place, each once."""
-    present = {
-        name.strip().lower()
-        for header, value in headers
-        if header.lower() == "access-control-expose-headers"
-        for name in value.split(",")
-    }
-    if "*" in present:
-        return
+def expose(headers: list[Header], names: Iterable[str]) -> int:
+    """Add `names` to Access-Control-Expose-Headers, in place, each once; the bytes it took.
+
+    ``*`` stands for every name, but not where credentials are allowed (Fetch standard, CORS).
+    """
+    present: set[str] = set()
+    credentials = False
+    for header, value in headers:
+        lowered = header.lower()
+        if lowered == "access-control-expose-headers":
+            present.update(name.strip().lower() for name in value.split(","))
+        elif lowered == "access-control-allow-credentials":
+            credentials = value.strip() == "true"
     missing = [name for name in names if name.lower() not in present]
-    if missing:
-        _merge(headers, "Access-Control-Expose-Headers", ", ".join(missing))
+    if not missing or ("*" in present and not credentials):
+        return 0
+    text = ", ".join(missing)
+    _merge(headers, "Access-Control-Expose-Headers", text)
+    return _size(("Access-Control-Expose-Headers", text))
+
+
+def _fitting(entries: Iterable[str], left: int) -> Iterator[str]:
+    """The entries up to the first that is too long for the bytes left."""
+    for entry in entries:
+        left -= len(entry) + len(", ")
+        if left < 0:
+            return
+        yield entry
+
+
+def _size(header: Header) -> int:
+    """Bytes of a header on the wire."""
+    name, value = header
+    return len(name) + len(": ") + len(value) + len("\r\n")
+
+
+def _has_traceparent(headers: Iterable[Header]) -> bool:
+    return any(
+        metric == "traceparent"
+        for name, value in headers
+        if name.lower() == "server-timing"
+        for metric, _ in timings(value)
+    )
 
 
 def parse(headers: Iterable[Header]) -> SpanReference | None:

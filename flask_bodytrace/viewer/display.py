@@ -12,8 +12,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 def duration(nanos: int) -> str:
     """Three digits and a unit: ``850 µs``, ``12.3 ms``, ``1.20 s``."""
-    if nanos < 0:
-        return "-" + duration(-nanos)
+    if nanos <= 0:
+        return "-" + duration(-nanos) if nanos else "0"
     for limit, divisor, unit in ((1_000, 1, "ns"), (1_000_000, 1_000, "µs"), (10**9, 10**6, "ms")):
         # What would round up to 1000 belongs to the next unit.
         if nanos < limit - divisor / 2:
@@ -25,7 +25,7 @@ def duration(nanos: int) -> str:
 
 
 def _three_digits(number: float) -> str:
-    if number == int(number) and number < 10:
+    if number == int(number):
         return str(int(number))
     if number >= 99.95:
         return f"{number:.0f}"

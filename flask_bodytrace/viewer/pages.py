@@ -21,10 +21,11 @@ from werkzeug.wrappers import Request, Response
 from . import display, export, otlp
 from .access import COOKIE, Access
 from .chart import HEIGHT, bar, latency_chart, ticks
+from .layout import BOX_HEIGHT, BOX_WIDTH, lay_out
 from .model import KINDS, Span
 from .receiver import receive
 from .search import Filter
-from .servicemap import BOX_HEIGHT, BOX_WIDTH, service_map
+from .servicemap import count_calls
 from .store import Trace, TraceStore
 from .summary import root_of
 from .waterfall import Row, Waterfall, waterfall
@@ -201,12 +202,13 @@ class Viewer:
         trace_id = request.args.get("trace", "").lower()
         version = self._find(trace_id).version if trace_id else self.store.version
         spans = self._find(trace_id).spans if trace_id else self.store.spans()
-        laid_out = service_map(spans)
+        calls = count_calls(spans)
         return self._page(
             urls,
             "map.html",
             version=version,
-            map=laid_out,
+            calls=calls,
+            size=lay_out(calls.nodes, calls.edges),
             trace_id=trace_id,
             box=(BOX_WIDTH, BOX_HEIGHT),
         )
@@ -370,4 +372,3 @@ def _parent(row: Row, whole: Waterfall) -> Span | None:
 
 def _curl(trace: Trace) -> str | None:
     return export.curl(root_of({span.span_id: span for span in trace.spans}))
-

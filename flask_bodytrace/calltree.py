@@ -111,7 +111,7 @@ def to_mermaid(roots: Sequence[Call], more: int = 0) -> str:
         parents = {child: call for call in root.walk() for child in call.children}
         for call in root.walk():
             about = " ".join(filter(None, [call.status, _duration(call)]))
-            label = "<br>".join(map(_escape, filter(None, [call.service, call.name, about])))
+            label = "<br>".join(map(_escape, filter(None, [call.service, call.name, about]))) or "?"
             names[call] = node(label, parents.get(call))
             if call.failed:
                 failed.append(names[call])

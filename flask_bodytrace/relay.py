@@ -39,6 +39,7 @@ BUDGET = 3072
 such as nginx have room for."""
 
 _log = logging.getLogger("flask_bodytrace")
+_reported: set[type[Exception]] = set()
 _MAX_SPANS = 512
 _MAX_BYTES = 1 << 18
 _READ = frozenset({"server-timing", "traceresponse", "x-parent-span-id", "x-span-id", "x-trace-id"})
@@ -118,8 +119,10 @@ class RelayedCalls:
                 root = self._tree(span, name, status)
                 root.parent_span_id = parent_span_id
                 return fit(root, min(size, BUDGET))
-            except Exception:  # noqa: BLE001 - the response goes out without
-                _log.exception("the calls of a request cannot be relayed")
+            except Exception as error:  # noqa: BLE001 - the response goes out without
+                if type(error) not in _reported:
+                    _reported.add(type(error))
+                    _log.exception("the calls of a request cannot be relayed (logged once)")
                 return []
 
         return write

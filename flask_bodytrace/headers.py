@@ -22,7 +22,7 @@ _READ_LIMIT = 16384
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _METRIC = re.compile(rf"[ \t,]*({_NAME})")
 _PARAMETER = re.compile(
-    rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$)))?"""
+    rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$))?)?"""
 )
 _X_TRACE = frozenset({"x-trace-id", "x-span-id", "x-parent-span-id"})
 _ZERO_TRACE = "0" * 32

@@ -128,6 +128,11 @@ class CachedBody:
         return self._size if self.complete else self.declared
 
     @property
+    def is_being_read(self) -> bool:
+        """Whether somebody is reading it from the server right now."""
+        return self._lock.locked()
+
+    @property
     def failure(self) -> type[HTTPException] | None:
         """What a reader was refused with: `ClientDisconnected` (400), `RequestEntityTooLarge`."""
         error = self._error

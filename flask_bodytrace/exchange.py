@@ -9,12 +9,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, time_ns
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
+from opentelemetry.baggage import _BAGGAGE_KEY
 from opentelemetry.context import (
     _SUPPRESS_HTTP_INSTRUMENTATION_KEY,
     _SUPPRESS_INSTRUMENTATION_KEY,
@@ -34,15 +37,16 @@ from opentelemetry.trace import (
     format_span_id,
     format_trace_id,
     get_current_span,
-    set_span_in_context,
 )
+from opentelemetry.trace.propagation import _SPAN_KEY
 from werkzeug.wsgi import FileWrapper
 
-from . import propagation, spans
+from . import propagation, runtime, spans
 from .body import BodyRules, BodyStream, CachedBody
 from .headers import HeaderWriter
 from .ids import IdExtractor
-from .sources import NO_IDS, IdSources
+from .sampling import Foresight
+from .sources import IdSources
 from .spans import Redactor
 from .trace import TRACE_KEY, RequestTrace
 
@@ -97,6 +101,7 @@ class Plan:
     span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
     logs: bool = False
     relay: Relay | None = None
+    foresight: Foresight | None = None
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
 
@@ -112,111 +117,92 @@ def run(
 ) -> Iterable[bytes]:
     """Answer one request through `app`, traced."""
     try:
-        exchange = Exchange(plan, environ)
-        token = otel_context.attach(exchange.context)
+        exchange = Exchange(plan, environ, start_response)
+        token = runtime.attach(exchange.context)
     except Exception:  # noqa: BLE001 - the application must get the request
         plan.report("begin")
         return app(environ, start_response)
     try:
-        iterable = app(environ, exchange.respond(start_response))
+        return exchange.stream(app(environ, exchange.start_response))
     except BaseException as error:
         exchange.broke(error)
         exchange.finish()
         raise
     finally:
-        otel_context.detach(token)
-    return exchange.stream(iterable)
+        runtime.detach(token)
 
 
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = (
-        "_bound",
-        "_broken",
-        "_counted",
-        "_environ",
-        "_error",
-        "_finished",
-        "_ids",
-        "_late",
-        "_method",
-        "_outer",
-        "_owner",
-        "_plan",
-        "_route",
-        "_scheme",
-        "_sources",
-        "_start",
-        "_status",
-        "_trace",
-        "_writes_headers",
-        "body",
-        "calls",
-        "context",
-        "correlation_id",
-        "parent_span_id",
-        "remaining",
-        "span",
-    )
+    # Defaults here and not in __init__: every request pays for that.
+    _bound = False
+    _broken = False
+    _counted: Started | None = None
+    _error: BaseException | None = None
+    _finished = False
+    _ids: dict[str, str] | None = None
+    _late = False
+    _outer: Exchange | None = None
+    _owner = False
+    _recording = False
+    _route: str | None = None
+    _sources: IdSources | None = None
+    _start = 0.0
+    _status: int | None = None
+    _trace: RequestTrace | None = None
+    _writes_headers = True
+    calls: RelayedCalls | None = None
+    correlation_id: str | None = None
+    parent_span_id: int | None = None
+    remaining = -1
+    span: Span = INVALID_SPAN
 
-    def __init__(self, plan: Plan, environ: WSGIEnvironment) -> None:
+    def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
-        self._start = perf_counter()
         self._plan = plan
         self._environ = environ
-        self._error: BaseException | None = None
-        self._status: int | None = None
-        self._route: str | None = None
-        self._trace: RequestTrace | None = None
-        self._ids: Mapping[str, str] | None = None
-        self._sources: IdSources | None = None
-        self._finished = False
-        self._bound = False
-        self._broken = False
-        self._late = False
-        self._owner = False
-        self._counted: Started | None = None
-        self.remaining = -1
-        self.correlation_id: str | None = None
-        self.parent_span_id: int | None = None
-        self.span: Span = INVALID_SPAN
+        self._start_response = start_response
         self._method = spans.method_of(environ)
-        self._scheme = environ.get("wsgi.url_scheme", "http")
         stream = environ["wsgi.input"]
         if type(stream) is BodyStream and not stream.body.closed:
             self.body = stream.body
         else:
             self.body = CachedBody(environ, plan.bodies)
         outer = environ.get(TRACE_KEY)
-        self._outer: Exchange | None = outer if outer is not None and not outer._finished else None
+        if outer is not None and not outer._finished:
+            self._outer = outer
+            self._writes_headers = False
         environ[TRACE_KEY] = self
-        self._writes_headers = self._outer is None
-        self.calls: RelayedCalls | None = None if plan.relay is None else plan.relay.begin()
-        self.context = Context({**otel_context.get_current(), TRACE_KEY: self})
+        if plan.relay is not None:
+            self.calls = plan.relay.begin()
+        current = self.context = runtime.current()
         try:
-            self._begin(get_current_span())
+            self._begin(current)
         except Exception:  # noqa: BLE001 - the application must get the request
             plan.report("begin")
+        if self.context is current:
+            self.context = Context({**current, TRACE_KEY: self})
 
     # Begin
 
-    def _begin(self, current: Span) -> None:
+    def _begin(self, current: Context) -> None:
         """Find out whose span it is: nobody's, an outer application's, another's or ours."""
         plan = self._plan
         outer = self._outer
+        span: Any = current.get(_SPAN_KEY)
         if outer is not None:
             self._late = outer._late
             self.calls = outer.calls
-            if otel_context.get_value(_SUPPRESS_INSTRUMENTATION_KEY):
-                self._ids = NO_IDS
+            if current.get(_SUPPRESS_INSTRUMENTATION_KEY):
+                self._ids = {}
             self._adopt(outer.span)
             self.parent_span_id = outer.parent_span_id
             self._share_ids()
         elif plan.excluded is not None and plan.excluded.search(_url(self._environ)):
             self._exclude(current)
-        elif _is_server_span_of_another(current):
-            self._adopt(current)
+        elif span is not None and _is_server_span_of_another(span):
+            self._adopt(span)
             self._share_ids()
         elif plan.late_span():
             self._late = True
@@ -225,70 +211,98 @@ class Exchange:
             self._owner = True
             self._start_span(current)
             if plan.metrics is not None:
-                self._counted = plan.metrics.started(self._method, self._scheme)
+                scheme = self._environ.get("wsgi.url_scheme", "http")
+                self._counted = plan.metrics.started(self._method, scheme)
+                if self._counted is not None:
+                    self._start = perf_counter()
 
-    def _start_span(self, current: Span) -> None:
+    def _start_span(self, current: Context) -> None:
         plan = self._plan
-        environ = self._environ
-        base, parent, links, preset = self._incoming(current)
-        attributes = spans.request_attributes(environ, self._method, plan.redactor)
-        attributes.update(self.ids)
-        if plan.trace_key and parent is None and not preset:
-            key = self.ids.get(plan.trace_key)
+        values, parent, links, preset = self._incoming(current)
+        if parent is not None:
+            self.parent_span_id = parent.span_id
+        elif plan.trace_key and not preset:
+            key = self._found_ids().get(plan.trace_key)
             preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
+        if plan.foresight is not None:
+            if parent is None and not preset:
+                preset = plan.foresight.draw()
+            dropped = plan.foresight.dropped(parent, preset)
+            if dropped is not None:
+                # Its ids are looked for when somebody asks for them.
+                self.span = values[_SPAN_KEY] = dropped
+                values[TRACE_KEY] = self
+                self.context = Context(values)
+                self._share_ids()
+                return
+        # Reading the body may take the client a while, and belongs to the request.
+        start = time_ns()
+        attributes = spans.request_attributes(self._environ, self._method, plan.redactor)
+        attributes |= self._found_ids()
         name = spans.span_name(self._method, None)
+        base = Context(values)
         token = propagation.preset_trace_id.set(preset) if preset else None
         try:
-            self.span = plan.tracer.start_span(name, base, SpanKind.SERVER, attributes, links)
+            span = plan.tracer.start_span(name, base, SpanKind.SERVER, attributes, links, start)
         finally:
             if token is not None:
                 propagation.preset_trace_id.reset(token)
-        if parent is not None:
-            self.parent_span_id = parent.span_id
-        self.context = Context({**set_span_in_context(self.span, base), TRACE_KEY: self})
+        self.span = values[_SPAN_KEY] = span
+        values[TRACE_KEY] = self
+        self.context = Context(values)
+        self._recording = span.is_recording()
         self._share_ids()
-        if plan.captures_request_headers and self.span.is_recording():
-            spans.capture_request_headers(self.span, environ)
+        if plan.captures_request_headers and self._recording:
+            spans.capture_request_headers(span, self._environ)
 
-    def _incoming(self, current: Span) -> tuple[Context, SpanContext | None, list[Link], int]:
+    def _incoming(
+        self, current: Context
+    ) -> tuple[dict[str, Any], SpanContext | None, list[Link] | None, int]:
         """The context to start in, the parent, links, and a trace id somebody chose (or 0)."""
         plan = self._plan
-        environ = self._environ
-        mode = plan.incoming(environ) if callable(plan.incoming) else plan.incoming
-        caller = propagation.read(environ)
+        mode = plan.incoming
+        if callable(mode):
+            mode = mode(self._environ)
+        caller = propagation.read(self._environ)
         self.correlation_id = caller.correlation_id
         if mode == "continue":
-            base = Context({**otel_context.get_current(), **caller.context})
+            values: dict[str, Any] = {**current, **caller.context}
             if caller.trace_id and not caller.span_id and plan.chooses_trace_id:
-                return set_span_in_context(INVALID_SPAN, base), None, [], caller.trace_id
+                values[_SPAN_KEY] = INVALID_SPAN
+                return values, None, None, caller.trace_id
             parent = caller.parent or caller.named_parent()
             if parent is not None:
-                return set_span_in_context(NonRecordingSpan(parent), base), parent, [], 0
-            local = current.get_span_context()
-            return base, local if local.is_valid else None, [], 0
+                values[_SPAN_KEY] = NonRecordingSpan(parent)
+            elif _SPAN_KEY in current:
+                parent = get_current_span(current).get_span_context()
+                if not parent.is_valid:
+                    parent = None
+            return values, parent, None, 0
         parent = caller.parent or caller.named_parent()
         # Nothing of the caller's is taken over: neither sampling nor baggage.
-        return Context(), None, [Link(parent)] if mode == "link" and parent else [], 0
+        return {}, None, [Link(parent)] if mode == "link" and parent else None, 0
 
     def _adopt(self, span: Span) -> None:
         """Enrich the server span somebody else started, instead of doubling it."""
         self.span = span
         parent = getattr(span, "parent", None)
         self.parent_span_id = parent.span_id if parent is not None else None
-        if span.is_recording() and self.ids:
-            span.set_attributes(dict(self.ids))
+        self._recording = span.is_recording()
+        if self._recording and self._found_ids():
+            span.set_attributes(self._found_ids())
 
     def _share_ids(self) -> None:
         """Give the ids to services further down, if they are to have them."""
-        if self._plan.baggage:
-            for attribute, value in self.ids.items():
-                self.context = baggage.set_baggage(attribute, value, self.context)
+        if self._plan.baggage and self._found_ids():
+            context = self.context
+            shared = {**baggage.get_all(context), **self._found_ids()}
+            self.context = Context({**context, _BAGGAGE_KEY: shared, TRACE_KEY: self})
 
-    def _exclude(self, current: Span) -> None:
+    def _exclude(self, current: Context) -> None:
         """No span, and none below: the context is valid but not sampled, and says so."""
-        self._ids = NO_IDS
+        self._ids = {}
         self._writes_headers = False
-        base, parent, _, preset = self._incoming(current)
+        values, parent, _, preset = self._incoming(current)
         self.parent_span_id = None if parent is None else parent.span_id
         self.span = NonRecordingSpan(
             SpanContext(
@@ -302,7 +316,8 @@ class Exchange:
         self._bound = True
         self.context = Context(
             {
-                **set_span_in_context(self.span, base),
+                **values,
+                _SPAN_KEY: self.span,
                 TRACE_KEY: self,
                 _SUPPRESS_INSTRUMENTATION_KEY: True,
                 _SUPPRESS_HTTP_INSTRUMENTATION_KEY: True,
@@ -314,14 +329,23 @@ class Exchange:
     @property
     def ids(self) -> Mapping[str, str]:
         """The business ids known so far; those of the URL's arguments join when it is matched."""
+        if self._plan.ids.reads_path:
+            self.bind()
+        return MappingProxyType(self._found_ids())
+
+    def _found_ids(self) -> dict[str, str]:
         if self._ids is None:
             self._ids = self._find_ids({})
         return self._ids
 
     @property
     def known_ids(self) -> Mapping[str, str]:
-        """The ids found so far: a log record made while reading must not make anybody read."""
-        return self._ids or NO_IDS
+        """The ids as a log record may have them: one made while reading makes nobody read."""
+        if self._ids is None and not self.body.is_being_read:
+            # For what is logged while looking.
+            self._ids = {}
+            self._ids = self._find_ids({})
+        return self._ids or {}
 
     @property
     def logs(self) -> bool:
@@ -333,17 +357,17 @@ class Exchange:
         """The resource's ``service.name``."""
         return self._plan.service_name
 
-    def _find_ids(self, arguments: Mapping[str, Any]) -> Mapping[str, str]:
+    def _find_ids(self, arguments: Mapping[str, Any]) -> dict[str, str]:
         plan = self._plan
-        if not plan.ids.attributes:
-            return NO_IDS
+        if not plan.ids.order:
+            return {}
         try:
             if self._sources is None:
                 self._sources = IdSources(plan.ids, plan.scan_limit, self._environ, self.body)
             return self._sources.find(arguments)
         except Exception:  # noqa: BLE001 - no id is no reason to fail
             plan.report("ids")
-            return NO_IDS
+            return {}
 
     # Bind
 
@@ -375,18 +399,23 @@ class Exchange:
         except Exception:  # noqa: BLE001 - the application must get the request
             self._plan.report("bind")
 
+    @property
+    def binds_early(self) -> bool:
+        """Whether anything depends on the route before the response starts."""
+        return self._recording or (self._plan.baggage and self._plan.ids.reads_path)
+
     def _bind(self, route: Route) -> None:
         self._route = route.rule
         span = self.span
         if self._plan.ids.reads_path:
             self._ids = self._find_ids(route.arguments)
-            if span.is_recording() and self._ids:
-                span.set_attributes(dict(self._ids))
+            if self._recording and self._ids:
+                span.set_attributes(self._ids)
             if self._plan.baggage:
                 self._share_ids()
                 # Undone by run, which goes back to what was before its own attach.
-                otel_context.attach(self.context)
-        if route.rule is not None and span.is_recording():
+                runtime.attach(self.context)
+        if route.rule is not None and self._recording:
             # Only if nobody else did: an application may call update_name itself.
             if getattr(span, "name", None) == spans.span_name(self._method, None):
                 span.update_name(spans.span_name(self._method, route.rule))
@@ -395,28 +424,25 @@ class Exchange:
 
     # Respond
 
-    def respond(self, start_response: StartResponse) -> StartResponse:
-        """`start_response` with the trace headers added, on every status."""
-
-        def traced_start_response(
-            status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
-        ) -> Callable[[bytes], object]:
-            try:
-                headers = self._respond(status, headers)
-            except Exception:  # noqa: BLE001 - the answer goes out as it is
-                self._plan.report("respond")
-            if exc_info is None:
-                return start_response(status, headers)
-            return start_response(status, headers, exc_info)
-
-        return traced_start_response
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        """The server's, with the trace headers added, on every status."""
+        try:
+            headers = self._respond(status, headers)
+        except Exception:  # noqa: BLE001 - the answer goes out as it is
+            self._plan.report("respond")
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
 
     def _respond(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
         plan = self._plan
         self._status = int(status[:3])
         if self._late:
             self._adopt_late()
-        self.bind()
+        if self._recording or self._counted is not None or self.calls is not None:
+            self.bind()
         if self._status in _BODYLESS or self._environ.get("REQUEST_METHOD") == "HEAD":
             self.remaining = 0
         else:
@@ -457,7 +483,7 @@ class Exchange:
         self._error = error
         if self._outer is not None:
             self._outer.failed(error)
-        elif self._owner and self.span.is_recording():
+        elif self._owner and self._recording:
             try:
                 self.span.record_exception(error)
             except Exception:  # noqa: BLE001 - the application's own error is the one to show
@@ -475,7 +501,8 @@ class Exchange:
 
         Complete bodies and files that the server sends itself go out as they are.
         """
-        if isinstance(iterable, list | tuple) or _is_file(iterable, self._environ):
+        # Not list | tuple: making that union takes longer than all else here.
+        if isinstance(iterable, (list, tuple)) or _is_file(iterable, self._environ):
             self.finish()
             return iterable
         return _TracedResponse(self, iterable)
@@ -493,7 +520,7 @@ class Exchange:
             self._plan.report("finish")
 
     def _capture_body(self, capture: BodyCapture) -> None:
-        if self._outer is not None or not self.span.is_recording():
+        if self._outer is not None or not self._recording:
             return
         failed = self._error is not None or self._status is None or self._status >= 500
         try:
@@ -506,7 +533,7 @@ class Exchange:
             return
         span = self.span
         error_type = None
-        if span.is_recording():
+        if self._recording:
             error_type = spans.set_outcome(span, self._status, self._error, broken=self._broken)
         elif self._broken or self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
@@ -536,33 +563,36 @@ class Exchange:
 
 
 class _TracedResponse:
-    """A response iterable inside its request's context, which ends with it."""
+    """A response iterable inside its request's context, which ends with it.
 
-    __slots__ = ("_exchange", "_iterable", "_iterator")
+    It runs in a copy of the `contextvars` the application returned in. So what a generator attaches
+    or pushes before a yield it can take off after, whichever thread asks for the next chunk, and
+    nothing of it stays on a thread when the client leaves.
+    """
+
+    __slots__ = ("_exchange", "_iterable", "_iterator", "_variables")
 
     def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
         self._exchange = exchange
-        self._iterable = iterable
+        self._iterable: Iterable[bytes] = iterable
         self._iterator: Iterator[bytes] | None = None
+        self._variables = copy_context()
 
     def __iter__(self) -> _TracedResponse:
         return self
 
     def __next__(self) -> bytes:
         exchange = self._exchange
-        token = otel_context.attach(exchange.context)
         try:
             if self._iterator is None:
-                self._iterator = iter(self._iterable)
-            chunk = next(self._iterator)
+                self._iterator = self._variables.run(iter, self._iterable)
+            chunk = self._variables.run(next, self._iterator)
         except StopIteration:
             exchange.end_span()
             raise
         except BaseException as error:
             exchange.broke(error)
             raise
-        finally:
-            otel_context.detach(token)
         if exchange.remaining >= 0:
             exchange.remaining -= len(chunk)
             if exchange.remaining <= 0:
@@ -571,22 +601,25 @@ class _TracedResponse:
         return chunk
 
     def close(self) -> None:
-        exchange = self._exchange
-        token = otel_context.attach(exchange.context)
+        close = getattr(self._iterable, "close", None)
         try:
-            close = getattr(self._iterable, "close", None)
             if close is not None:
-                close()
+                self._variables.run(close)
         except BaseException as error:
-            exchange.broke(error)
+            self._exchange.broke(error)
             raise
         finally:
-            otel_context.detach(token)
-            exchange.finish()
+            self._exchange.finish()
 
     def __del__(self) -> None:
         # A server that never closes it must not keep the span open for ever.
+        self._variables.run(self._drop)
         self._exchange.finish()
+
+    def _drop(self) -> None:
+        """Let a generator that is still suspended end where it ran."""
+        self._iterator = None
+        self._iterable = ()
 
 
 def _is_server_span_of_another(span: Span) -> bool:

@@ -18,7 +18,7 @@ from opentelemetry.util.http import (
 )
 from werkzeug.exceptions import HTTPException
 
-from . import sdk
+from . import runtime, sdk
 from .body import BodyRules
 from .exceptions import BodyTraceError, ConfigError
 from .exchange import Exchange, Plan, Route, run
@@ -29,6 +29,7 @@ from .metrics import ServerMetrics
 from .pool import BufferPool
 from .propagation import BusinessIdGenerator
 from .request import ReplayableRequest, replayable, tracing_globals
+from .sampling import foresee
 from .settings import Settings, load
 from .spans import Redactor
 from .trace import TRACE_KEY
@@ -167,6 +168,15 @@ class _Traced(Flask):
             _adopt_classes(self, self._bodytrace_plan)
         return run(self._bodytrace_plan, super().wsgi_app, environ, start_response)
 
+    def preprocess_request(self) -> Any:
+        # Where a before_request function would come first, for a fifth of what calling one takes.
+        exchange = runtime.current().get(TRACE_KEY)
+        if not isinstance(exchange, Exchange):
+            exchange = _current_exchange()
+        if exchange is not None and exchange.binds_early:
+            exchange.bind()
+        return super().preprocess_request()
+
     def handle_user_exception(self, e: Exception) -> Any:
         # The signal fires for unhandled exceptions only; those that a handler answers for come
         # here.
@@ -176,7 +186,6 @@ class _Traced(Flask):
 
 def _attach(app: Flask, plan: Plan) -> None:
     _adopt_classes(app, plan)
-    app.before_request_funcs.setdefault(None, []).insert(0, _bind)
     got_request_exception.connect(_on_exception, app)
     outer = app.__dict__.get("wsgi_app")
     own = type(app)
@@ -188,12 +197,6 @@ def _attach(app: Flask, plan: Plan) -> None:
     if outer is not None:
         # Wrapped already, by ProxyFix or the like: then we go around that.
         app.wsgi_app = partial(run, plan, outer)  # type: ignore[method-assign]
-
-
-def _bind() -> None:
-    exchange = _current_exchange()
-    if exchange is not None:
-        exchange.bind()
 
 
 def _adopt_classes(app: Flask, plan: Plan) -> None:
@@ -313,6 +316,7 @@ def make_plan(
         capture=capture,
         logs=settings.logs,
         relay=relay,
+        foresight=foresee(tracer),
         service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,

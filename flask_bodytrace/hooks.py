@@ -51,8 +51,7 @@ class Hooks:
         # Not through app.before_request: this goes first, and hooks may come after first requests.
         before = app.before_request_funcs.setdefault(None, [])
         if self._request and self._call_request_hooks not in before:
-            # The first is what binds the request to its route.
-            before.insert(1, self._call_request_hooks)
+            before.insert(0, self._call_request_hooks)
         after = app.after_request_funcs.setdefault(None, [])
         if self._response and self._call_response_hooks not in after:
             # Flask calls them last to first.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from opentelemetry import propagate
@@ -125,10 +126,12 @@ def extract(environ: WSGIEnvironment) -> Context:
     return context
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that would quadruple what making one costs every request.
+@dataclass(slots=True)
 class Caller:
     """What a request says about the trace it belongs to, none of it trusted yet.
 
+    :param context: what else it says, such as baggage; the caller's span may be in it.
     :param parent: the caller's span, from one of the configured propagators.
     :param trace_id: the one X-Trace-ID names; 0 if none, or if there is a parent.
     :param span_id: the X-Span-ID next to it, 0 if there is none.
@@ -150,10 +153,23 @@ def read(environ: WSGIEnvironment) -> Caller:
 
     A parent found by a propagator wins over X-Trace-ID.
     """
-    context = extract(environ)
-    parent: SpanContext | None = get_current_span(context).get_span_context()
-    if parent is None or not parent.is_valid:
+    parent: SpanContext | None
+    textmap = propagate.get_global_textmap()
+    if (
+        type(textmap) is CompositePropagator
+        and "HTTP_BAGGAGE" not in environ
+        and _is_standard(textmap)
+    ):
+        context = _NOTHING
+        traceparent = environ.get("HTTP_TRACEPARENT")
         parent = None
+        if traceparent is not None:
+            parent = parse_traceparent(traceparent, environ.get("HTTP_TRACESTATE", ""))
+    else:
+        context = extract(environ)
+        parent = get_current_span(context).get_span_context()
+        if parent is None or not parent.is_valid:
+            parent = None
     correlation = None
     trace_id = 0
     named = environ.get("HTTP_X_TRACE_ID")
@@ -165,6 +181,19 @@ def read(environ: WSGIEnvironment) -> Caller:
             trace_id = 0
     span_id = parse_span_id(environ.get("HTTP_X_SPAN_ID", "")) if trace_id else 0
     return Caller(context, parent, trace_id, span_id, correlation)
+
+
+_NOTHING = Context()
+
+
+@lru_cache(maxsize=8)
+def _is_standard(textmap: CompositePropagator) -> bool:
+    """Whether this is OpenTelemetry's default, W3C Trace Context and Baggage; or one of them."""
+    kinds = {type(propagator) for propagator in textmap._propagators}
+    return TraceContextTextMapPropagator in kinds and kinds <= {
+        TraceContextTextMapPropagator,
+        W3CBaggagePropagator,
+    }
 
 
 def parse_trace_id(text: str) -> int | None:
@@ -249,6 +278,10 @@ def remote_parent(trace_id: int, span_id: int) -> SpanContext:
     )
 
 
+class DrawnTraceId(int):
+    """A trace id that is random, only drawn before the span is made."""
+
+
 preset_trace_id: ContextVar[int] = ContextVar("flask_bodytrace.preset_trace_id", default=0)
 """The id the next root span gets from `BusinessIdGenerator`; 0 is a random one."""
 
@@ -262,11 +295,12 @@ class BusinessIdGenerator(RandomIdGenerator):
 
     def generate_trace_id(self) -> int:
         """A 128-bit trace id."""
-        return preset_trace_id.get() or super().generate_trace_id()
+        return int(preset_trace_id.get()) or super().generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
         """Whether the id just generated has 56 random bits (W3C Trace Context Level 2)."""
-        return not preset_trace_id.get()
+        preset = preset_trace_id.get()
+        return not preset or type(preset) is DrawnTraceId
 
 
 def derive_trace_id(value: str, key: str = "") -> int:

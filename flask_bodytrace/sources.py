@@ -33,7 +33,7 @@ class IdSources:
         self._found: Mapping[str, str] | None = None
         self._query: Mapping[str, str] | None = None
 
-    def find(self, arguments: Mapping[str, object]) -> Mapping[str, str]:
+    def find(self, arguments: Mapping[str, object]) -> dict[str, str]:
         """The ids by attribute.
 
         :param arguments: the URL's, by name; empty until it is matched.
@@ -51,7 +51,7 @@ class IdSources:
                 self._query = self._extractor.from_query(query.encode("latin-1"))
             return self._query.get(name)
 
-        return MappingProxyType(self._extractor.choose(self._found, lookup))
+        return self._extractor.choose(self._found, lookup)
 
     def _scan_body(self) -> Mapping[str, str]:
         extractor = self._extractor

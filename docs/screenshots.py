@@ -226,6 +226,12 @@ def main() -> None:
             page.goto(f"{viewer}/?status=5xx")
             page.click("tr a:has-text('checkout')")
             page.click("li.failed a:has(.name > bdi:text-is('POST /orders')) >> nth=-1")
+            # Where this machine keeps the checkout is nobody's business.
+            page.eval_on_selector(
+                "pre",
+                "(pre, root) => { pre.textContent = pre.textContent.replaceAll(root, '') }",
+                f"{Path(__file__).parent.parent}/",
+            )
 
         shoot(browser, viewer, "span", to_exception)
         shoot(browser, f"{viewer}/map", "map", as_it_is)

@@ -20,6 +20,7 @@ _UNPRINTABLE = re.compile(r"[^!-~]+")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _HEADER = re.compile(r"[a-z0-9-]{1,100}")
 _REQUEST_HEADER = "http.request.header."
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 # What curl sets itself, and what would make the repetition part of the first trace.
 _NOT_REPEATED = frozenset(
     {"host", "content-length", "connection", "traceparent", "tracestate", "x-trace-id", "x-span-id"}
@@ -83,7 +84,8 @@ def curl(root: Span) -> str | None:
         if header == name or header in _NOT_REPEATED or not _HEADER.fullmatch(header):
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
-            text = REDACTED if redactor.is_secret(header) else display.text(one)
+            secret = header in _CREDENTIALS or redactor.is_secret(header)
+            text = REDACTED if secret else display.text(one)
             text = _UNPRINTABLE.sub(" ", text)
             lines.append(f"  -H {shlex.quote(f'{header}: {text}')}")
     if method in {"POST", "PUT", "PATCH"}:

@@ -376,7 +376,7 @@ def _json_value(  # noqa: C901, PLR0911 - one branch per kind of value
         return _double(value.double_value)
     if value.bytes_value is not None:
         try:
-            return base64.b64decode(value.bytes_value)
+            return base64.b64decode(value.bytes_value, validate=True)
         except binascii.Error:
             raise BadRequest("bytesValue is not base64") from None
     if depth > _MAX_DEPTH:

@@ -73,7 +73,10 @@ def url_of(server: BaseWSGIServer) -> str:
 @contextmanager
 def running(server: BaseWSGIServer) -> Iterator[str]:
     """Run it in a thread; gives its URL."""
-    thread = Thread(target=server.serve_forever, name="bodytrace-viewer", daemon=True)
+    # It looks 20 times a second whether it is to end: who waits for that waits no longer.
+    thread = Thread(
+        target=server.serve_forever, args=(0.05,), name="bodytrace-viewer", daemon=True
+    )
     thread.start()
     try:
         yield url_of(server)

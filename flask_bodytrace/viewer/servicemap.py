@@ -73,10 +73,10 @@ def count_calls(spans: Sequence[Span]) -> Calls:
     by_id = {(span.trace_id, span.span_id): span for span in spans}
     answered: set[tuple[str, str]] = set()
 
-    def called(source: str, target: str, span: Span) -> None:
+    def called(source: str, target: str, span: Span, *, failed: bool) -> None:
         edge = edges.setdefault((source, target), Edge(source, target))
         edge.durations.append(max(span.duration, 0))
-        edge.errors += span.failed
+        edge.errors += failed
 
     for span in spans:
         node = nodes.setdefault(span.service, Node(span.service, peer=False))
@@ -85,7 +85,8 @@ def count_calls(spans: Sequence[Span]) -> Calls:
         parent = by_id.get((span.trace_id, span.parent_id or ""))
         if parent is not None and parent.service != span.service:
             answered.add((parent.trace_id, parent.span_id))
-            called(parent.service, span.service, parent if parent.kind == _CLIENT else span)
+            timed = parent if parent.kind == _CLIENT else span
+            called(parent.service, span.service, timed, failed=span.failed or timed.failed)
     for span in spans:
         if span.kind not in {_CLIENT, _PRODUCER} or (span.trace_id, span.span_id) in answered:
             continue
@@ -93,11 +94,11 @@ def count_calls(spans: Sequence[Span]) -> Calls:
         if peer:
             node = nodes.setdefault(peer, Node(peer, peer=True))
             node.spans += node.peer
-            called(span.service, peer, span)
+            called(span.service, peer, span, failed=span.failed)
     for span in spans:
         peer = _peer_of(span) if span.kind == _CONSUMER else ""
         if peer in nodes:
-            called(peer, span.service, span)
+            called(peer, span.service, span, failed=span.failed)
     most = sorted(nodes.values(), key=lambda node: node.spans, reverse=True)[:_MAX_NODES]
     kept = {node.name: node for node in most}
     found = [edge for edge in edges.values() if edge.source in kept and edge.target in kept]

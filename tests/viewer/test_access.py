@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from flask_bodytrace.viewer import server
+from flask_bodytrace.viewer.access import COOKIE, Access, is_loopback
+from flask_bodytrace.viewer.pages import Viewer
+from flask_bodytrace.viewer.store import TraceStore
+from werkzeug.test import Client
+
+TOKEN = "a token of some length"
+LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:5000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, True),
+        ({"HTTP_HOST": "127.0.0.1"}, True),
+        ({"HTTP_HOST": "[::1]:4318", "REMOTE_ADDR": "::1"}, True),
+        ({"REMOTE_ADDR": "::ffff:127.0.0.1"}, True),
+        ({"REMOTE_ADDR": "192.168.1.7"}, False),
+        ({"REMOTE_ADDR": ""}, False),
+        ({"REMOTE_ADDR": "::ffff:10.0.0.1"}, False),
+        ({"HTTP_HOST": "evil.example"}, False),
+        ({"HTTP_HOST": "localhost.evil.example:80"}, False),
+        ({"HTTP_HOST": "127.0.0.1.evil.example"}, False),
+        ({"HTTP_HOST": ""}, False),
+        ({"HTTP_X_FORWARDED_FOR": "127.0.0.1"}, False),
+        ({"HTTP_FORWARDED": "for=127.0.0.1"}, False),
+        ({"HTTP_X_REAL_IP": "127.0.0.1"}, False),
+        ({"HTTP_AUTHORIZATION": "Bearer "}, True),
+    ],
+)
+def test_without_a_token_only_this_machine_under_its_own_name(
+    changes: dict[str, str], allowed: bool
+) -> None:
+    assert Access().allows({**LOCAL, **changes}) is allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, False),
+        ({"HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}, True),
+        ({"HTTP_AUTHORIZATION": f"bearer {TOKEN}", "REMOTE_ADDR": "10.0.0.9"}, True),
+        ({"HTTP_AUTHORIZATION": f"Bearer {TOKEN}x"}, False),
+        ({"HTTP_AUTHORIZATION": "Bearer "}, False),
+        ({"HTTP_AUTHORIZATION": f"Basic {TOKEN}"}, False),
+        ({"HTTP_AUTHORIZATION": "Bearer \u00e4"}, False),
+        ({"HTTP_COOKIE": f"{COOKIE}={Access(TOKEN).cookie}"}, True),
+        ({"HTTP_COOKIE": f"{COOKIE}={TOKEN}"}, False),
+        ({"HTTP_COOKIE": f"{COOKIE}="}, False),
+        ({"QUERY_STRING": f"token={TOKEN}"}, False),
+    ],
+)
+def test_with_a_token_everybody_needs_it(changes: dict[str, str], allowed: bool) -> None:
+    assert Access(TOKEN).allows({**LOCAL, **changes}) is allowed
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "LOCALHOST"])
+def test_loopback(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.1", "my-host", "127.1"])  # noqa: S104 - not listened on
+def test_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def client(token: str = "", **more: Any) -> Client:
+    return Client(Viewer(TraceStore(), Access(token), receives=True), **more)
+
+
+def test_strangers_are_refused_every_page_and_the_receiver() -> None:
+    for path in (
+        "/",
+        "/map",
+        "/trace/1",
+        "/version",
+        "/changed.json",
+        "/static/viewer.js",
+        "/login",
+    ):
+        answer = client().get(path, environ_overrides={"REMOTE_ADDR": "10.0.0.9"})
+        assert answer.status_code == 403, path
+        assert "BODYTRACE_VIEWER_TOKEN" in answer.text
+    answer = client().post("/v1/traces", environ_overrides={"REMOTE_ADDR": "10.0.0.9"})
+    assert answer.status_code == 403
+
+
+def test_dns_rebinding_is_refused() -> None:
+    answer = client().get("/", headers={"Host": "evil.example:4318"})
+    assert answer.status_code == 403
+
+
+def test_the_token_is_given_once_and_never_in_a_url() -> None:
+    browser = client(TOKEN)
+    sent_away = browser.get("/", headers={"Accept": "text/html"})
+    assert (sent_away.status_code, sent_away.location) == (303, "/login")
+    assert browser.get(f"/?token={TOKEN}", headers={"Accept": "text/html"}).status_code == 303
+    wrong = browser.post("/login", data={"token": "guess"})
+    assert wrong.status_code == 403
+    assert "Set-Cookie" not in wrong.headers
+    assert browser.post("/login", data={"token": "x" * 100_000}).status_code == 403
+    right = browser.post("/login", data={"token": TOKEN})
+    assert (right.status_code, right.location) == (303, "/")
+    cookie = right.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert TOKEN not in cookie
+    assert browser.get("/").status_code == 200
+
+
+def test_programs_without_the_token_are_told_how() -> None:
+    answer = client(TOKEN).post("/v1/traces", data=b"", content_type="application/json")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    with_it = client(TOKEN).post(
+        "/v1/traces",
+        data=b"{}",
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+    )
+    assert with_it.status_code == 200
+
+
+def test_a_server_others_can_reach_needs_a_token() -> None:
+    with pytest.raises(server.CannotServe, match=server.TOKEN_VARIABLE):
+        server.make("0.0.0.0", 0)  # noqa: S104 - refused, which is the point
+    made = server.make("0.0.0.0", 0, TOKEN)  # noqa: S104 - for this moment
+    made.server_close()
+
+
+def test_a_port_that_is_taken_is_said_in_one_line() -> None:
+    with server.running(server.make(port=0)) as url:
+        port = int(url.rpartition(":")[2])
+        with pytest.raises(server.CannotServe, match=str(port)):
+            server.make(port=port)
+
+
+def test_every_answer_carries_the_policy() -> None:
+    browser = client()
+    for path in ("/", "/map", "/trace/none", "/nowhere", "/static/viewer.css", "/version"):
+        answer = browser.get(path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'"), path
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"

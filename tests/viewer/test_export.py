@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask_bodytrace.viewer import export
+from flask_bodytrace.viewer.layout import lay_out
+from flask_bodytrace.viewer.model import Span
+from flask_bodytrace.viewer.servicemap import count_calls
+
+NASTY = "a'; rm -rf / #\n\"$(id)`id`<script>%%end\x1b[2J\u202e"
+
+
+def request(make_span: Callable[..., Span], **attributes: Any) -> Span:
+    base = {
+        "http.request.method": "POST",
+        "url.scheme": "http",
+        "server.address": "localhost",
+        "server.port": 8000,
+        "url.path": "/orders",
+    }
+    return make_span(attributes={**base, **attributes})
+
+
+def arguments_of(command: str) -> list[str]:
+    """What a real shell makes of it."""
+    script = f'curl() {{ printf "%s\\0" "$@"; }}\n{command}'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True)
+    assert done.stderr == ""
+    return done.stdout.split("\0")[:-1]
+
+
+def test_curl_repeats_the_request(make_span: Callable[..., Span]) -> None:
+    headers = {"http.request.header.x_tenant": ["acme"], "http.request.header.authorization": "s3"}
+    command = export.curl(request(make_span, **{"url.query": "a=1"}, **headers))
+    assert command is not None
+    assert arguments_of(command) == [
+        "-i", "-g", "-X", "POST", "http://localhost:8000/orders?a=1",
+        "-H", "x-tenant: acme", "-H", "authorization: REDACTED", "--data-binary", "@body",
+    ]  # fmt: skip
+    assert "s3" not in command
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"url.path": f"/{NASTY}"},
+        {"url.query": NASTY},
+        {"server.address": NASTY},
+        {"url.full": f"http://x/{NASTY}"},
+        {"http.request.header.x": NASTY},
+        {f"http.request.header.{NASTY}": "x"},
+        {"http.request.header.@/etc/passwd": "x"},
+    ],
+)
+def test_nothing_in_a_span_becomes_a_command_or_an_option(
+    make_span: Callable[..., Span], attributes: dict[str, str]
+) -> None:
+    command = export.curl(request(make_span, **attributes))
+    assert command is not None
+    words = arguments_of(command)
+    assert words[:4] == ["-i", "-g", "-X", "POST"]
+    assert words[4].startswith("http://")
+    assert words[-2:] == ["--data-binary", "@body"]
+    assert all(flag == "-H" for flag in words[5:-2:2])
+    assert not any(value.startswith(("@", "-")) for value in words[6:-2:2])
+    assert "\x1b" not in command
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"url.full": "file:///etc/passwd"}, {"url.full": "-o/tmp/x"}, {"http.request.method": "; id"}],
+)
+def test_what_is_no_http_request_has_no_curl(
+    make_span: Callable[..., Span], attributes: dict[str, str]
+) -> None:
+    assert export.curl(request(make_span, **attributes)) is None
+
+
+def test_mermaid_shows_the_calls_between_services(make_span: Callable[..., Span]) -> None:
+    spans = [
+        make_span(0, 30, id=1, name="POST /orders", service="orders", kind=2),
+        make_span(1, 2, id=2, parent=1, name="validate", service="orders"),
+        make_span(5, 20, id=3, parent=1, name="POST /pay", service="pay", status=2),
+    ]
+    assert export.mermaid(spans).splitlines() == [
+        "sequenceDiagram",
+        "    participant caller",
+        "    participant s0 as orders",
+        "    participant s1 as pay",
+        "    caller->>s0: POST /orders",
+        "    s0-->>caller: ok in 30 ms",
+        "    s0->>s1: POST /pay",
+        "    s1--xs0: error in 15 ms",
+    ]
+
+
+def test_mermaid_takes_no_orders_from_names(make_span: Callable[..., Span]) -> None:
+    text = export.mermaid([make_span(name=NASTY, service=f"x\nNote over a: {NASTY}")])
+    assert len(text.splitlines()) == 5
+    for line in text.splitlines()[1:]:
+        label = re.split(r"caller: |s0: | as ", line)[-1]
+        assert re.fullmatch(r"(?:[A-Za-z0-9 _./{}\-]|#(?:\d+|lt|gt);)+| +participant caller", label)
+
+
+def test_the_map_counts_calls_and_names_databases(make_span: Callable[..., Span]) -> None:
+    database = {"db.system.name": "postgresql", "db.namespace": "shop"}
+    spans = [
+        make_span(0, 30, id=1, service="web"),
+        make_span(1, 29, id=2, parent=1, service="web", kind=3),
+        make_span(2, 20, id=3, parent=2, service="orders", kind=2, status=2),
+        make_span(3, 5, id=4, parent=3, service="orders", kind=3, attributes=database),
+    ]
+    calls = count_calls(spans)
+    assert {name: node.peer for name, node in calls.nodes.items()} == {
+        "web": False,
+        "orders": False,
+        "postgresql shop": True,
+    }
+    assert [(e.source, e.target, e.calls, e.errors, e.median) for e in calls.edges] == [
+        ("web", "orders", 1, 1, 28 * 10**6),
+        ("orders", "postgresql shop", 1, 0, 2 * 10**6),
+    ]
+    lay_out(calls.nodes, calls.edges)
+    places = [calls.nodes[name].x for name in ("web", "orders", "postgresql shop")]
+    assert places == sorted(set(places))
+
+
+def test_services_that_call_each_other_in_a_circle_are_drawn(
+    make_span: Callable[..., Span],
+) -> None:
+    spans = [
+        make_span(id=1, service="a"),
+        make_span(id=2, parent=1, service="b"),
+        make_span(id=3, parent=2, service="c"),
+        make_span(id=4, parent=3, service="a"),
+    ]
+    calls = count_calls(spans)
+    width, height = lay_out(calls.nodes, calls.edges)
+    assert len(calls.edges) == 3
+    assert all(edge.path.startswith("M") for edge in calls.edges)
+    places = {(node.x, node.y) for node in calls.nodes.values()}
+    assert len(places) == 3
+    assert width > max(x for x, _ in places)
+    assert height > max(y for _, y in places)
+
+
+def test_no_arrow_runs_behind_a_box(make_span: Callable[..., Span]) -> None:
+    spans = [
+        make_span(id=1, service="a"),
+        make_span(id=2, parent=1, service="b"),
+        make_span(id=3, parent=2, service="c"),
+        make_span(id=4, parent=1, service="c"),
+    ]
+    calls = count_calls(spans)
+    lay_out(calls.nodes, calls.edges)
+    past = next(edge for edge in calls.edges if (edge.source, edge.target) == ("a", "c"))
+    lane = int(re.findall(r" (\d+)H", past.path)[0])
+    box = calls.nodes["b"]
+    assert not box.y <= lane <= box.y + 62

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +24,7 @@ from flask_bodytrace import BodyTrace, ConfigError, current_trace
 from flask_bodytrace.calls import Call
 from flask_bodytrace.client import CallTree, unwatch, watch
 from flask_bodytrace.headers import BUDGET
+from flask_bodytrace.wsgi import BodyTraceMiddleware
 
 Edges = Callable[[str], set[tuple[str | None, str]]]
 
@@ -137,8 +140,11 @@ def test_instrumented_clients_are_not_doubled(
 
     @app.get("/order")  # type: ignore[untyped-decorator]
     def order() -> str:
-        status = session.get(f"{payments}/go/1").status_code
-        session.get(f"{payments}/fail")
+        with provider.get_tracer("orders").start_as_current_span("check out"):
+            status = session.get(f"{payments}/go/1").status_code
+            session.get(f"{payments}/fail")
+            with pytest.raises((requests.ConnectionError, httpx.ConnectError)):
+                session.get("http://127.0.0.1:1/")
         return str(status)
 
     url = system.serve(app)
@@ -146,11 +152,14 @@ def test_instrumented_clients_are_not_doubled(
     with httpx.Client() as client:
         assert tree.watch(client).get(f"{url}/order").text == "200"
     exported = system.edges(tree.trace_id)
-    # orders, two client spans, payments twice, its work.
-    assert len(exported) == 6
+    # orders, its work, three client spans, payments twice, its work.
+    assert len(exported) == 8
     assert edges_of(str(tree)) == exported | {(None, str(tree.roots[0].span_id))}
-    kinds = [(call.kind, call.status) for call in calls_of(tree)]
-    assert ("client", "503") in kinds
+    # The call that failed is its client span and nothing else besides.
+    assert len(calls_of(tree)) == 9
+    failed = [call.status for call in calls_of(tree) if call.kind == "client" and call.failed]
+    assert len(failed) == 2
+    assert failed[0] == "503"
 
 
 def test_relay_off_knows_the_direct_child_only(system: Any) -> None:
@@ -299,7 +308,7 @@ def test_headers_are_injected_once_and_only_where_none_are(system: Any) -> None:
         return []
 
     url = system.serve(record)
-    app, _ = system.app("orders")
+    app, _ = system.app("orders", ids="order.id=query:id", baggage=True)
     session = system.stack.enter_context(requests.Session())
     other = CallTree()
     for _ in range(2):
@@ -315,18 +324,22 @@ def test_headers_are_injected_once_and_only_where_none_are(system: Any) -> None:
         session.get(url)
         session.get(url, headers={"traceparent": own})
         session.get(url, headers={"X-Trace-ID": "3" * 32})
+        session.get(url, headers={"baggage": "mine=1"})
         unwatch(session)
         other.unwatch(session)
         session.get(url)
         return "ok"
 
     with app.test_client() as client:
-        client.get("/")
+        client.get("/?id=ORD1")
+    assert seen[0]["HTTP_BAGGAGE"] == "order.id=ORD1"
     assert seen[0]["HTTP_TRACEPARENT"][:-3] == span_ids[0]
     assert seen[1]["HTTP_TRACEPARENT"] == own
     assert (seen[2]["HTTP_X_TRACE_ID"], seen[2].get("HTTP_TRACEPARENT")) == ("3" * 32, None)
-    assert "HTTP_TRACEPARENT" not in seen[3]
-    assert len(other.roots) == 3
+    assert seen[3]["HTTP_TRACEPARENT"][:-3] == span_ids[0]
+    assert seen[3]["HTTP_BAGGAGE"] == "mine=1"
+    assert "HTTP_TRACEPARENT" not in seen[4]
+    assert len(other.roots) == 4
 
 
 def test_late_answers_belong_to_nobody_else(system: Any, curl: Callable[..., str]) -> None:
@@ -375,3 +388,40 @@ def test_a_broken_relay_costs_the_answer_nothing(
     assert text.startswith("HTTP/1.0 200 OK")
     assert "x-trace-id" in text.lower()
     assert "server-timing" not in text.lower()
+
+
+def test_another_wsgi_application_relays_too(system: Any) -> None:
+    payments = system.service("payments")
+    session = system.stack.enter_context(watch(requests.Session()))
+
+    def application(_environ: Any, start_response: Any) -> list[bytes]:
+        session.get(f"{payments}/go/1")
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    wrapped = BodyTraceMiddleware(application, relay_calls=True, tracer_provider=TracerProvider())
+    tree = CallTree()
+    with tree.watch(requests.Session()) as client:
+        client.get(system.serve(wrapped))
+    (server,) = tree.roots[0].children
+    assert [call.name for call in server.walk()] == ["GET", "GET /go/<int:n>", "payments work 1"]
+
+
+def test_a_service_that_relays_nothing_imports_nothing() -> None:
+    program = (
+        "import sys; from flask import Flask; from flask_bodytrace import BodyTrace;"
+        "BodyTrace(Flask('x'), relay_calls={});"
+        "print(sorted({{'relay', 'client', 'sessions', 'calls', 'calltree', 'reporting'}} & "
+        "{{n.rpartition('.')[2] for n in sys.modules if n.startswith('flask_bodytrace')}}))"
+    )
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", program.format(relay)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout.strip()
+        for relay in (False, True)
+    ]
+    assert found == ["[]", "['calls', 'relay']"]

@@ -143,7 +143,11 @@ def test_the_hooks_of_httpx_keep_working(system: Any) -> None:
         seen.append("response")
         response.raise_for_status()
 
-    hooks = {"request": [lambda _: seen.append("request")], "response": [refuse]}
+    def prepare(request: httpx.Request) -> None:
+        seen.append("request")
+        request.headers["traceparent"] = f"00-{'1' * 32}-{'2' * 16}-01"
+
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [prepare], "response": [refuse]}
     with tree.watch(httpx.Client(event_hooks=hooks)) as client:
         with pytest.raises(httpx.HTTPStatusError):
             client.get(f"{url}/fail")
@@ -153,6 +157,8 @@ def test_the_hooks_of_httpx_keep_working(system: Any) -> None:
     assert seen == ["request", "response"] * 2
     # Answered is not failed, whatever a hook makes of the answer.
     assert [root.status for root in tree.roots] == ["503", "200"]
+    assert {root.trace_id for root in tree.roots} == {"1" * 32}
+    assert len(system.edges("1" * 32)) == 3
 
 
 def test_an_async_client_is_left_as_it_was(system: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,15 @@ SMALL = 64 * 1024
 BODY_KEY = "flask_bodytrace.body"
 """Where the environ keeps its `CachedBody`; closing it closes those wrapped around it later."""
 
+_LINE_READERS = frozenset(
+    {
+        "cheroot.server.KnownLengthRFile",
+        "gevent.pywsgi.Input",
+        "gunicorn.http.body.Body",
+        "uwsgi._Input",
+        f"{__package__}.uwsgi_chunks.UwsgiChunks",
+    }
+)
 _NO_NUMBER = -1
 _STEP = 1024 * 1024
 _LINE_STEP = 8 * 1024
@@ -148,17 +158,27 @@ class CachedBody:
         if limit is not None and max(self._size + self._passed, self.declared or 0) > limit:
             raise RequestEntityTooLarge
 
-    @property
-    def endangers_connection(self) -> bool:
-        """Whether the server would take what is unread of this body for the next request.
+    def settle(self) -> bool:
+        """Get an unread body out of the way of the answer's headers, which are about to go out.
 
-        cheroot does, with chunks: a request could be smuggled in them.
+        Returns whether the connection has to be closed after this answer. Only cheroot needs
+        either. Before it sends headers it throws away what is unread of a declared length, so
+        that a streamed answer could not read it any more; chunks that are unread it takes for
+        the next request, so that one could be smuggled in them.
         """
-        return (
-            not self.complete
-            and (self.declared is None or self._error is not None)
-            and type(self._source).__module__ == "cheroot.server"
+        environ = self._environ
+        if environ is None or type(self._source).__module__ != "cheroot.server":
+            return False
+        if self.declared is None or self._error is not None:
+            return True
+        keeps_alive = (
+            environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
+            and environ.get("HTTP_CONNECTION", "").lower() != "close"
         )
+        if keeps_alive and self.replayable:
+            with suppress(HTTPException, OSError):
+                self._fill(-1, None)
+        return self._error is not None
 
     def open(self) -> BodyStream:
         """A new stream at byte 0."""
@@ -235,8 +255,10 @@ class CachedBody:
             # As lazy as the server's own readline: there may be a line, but not yet a buffer full.
             fresh = self._fill(position, position + step, line=True)
             if fresh is not None:
-                return fresh
+                return fresh[: fresh.find(b"\n") + 1 or None]
         if not self.replayable and (self._passed or position >= self._size):
+            # Nothing could be put back here: byte by byte, if the server cannot find the newline.
+            step = step if _reads_lines(self._source) else 1
             return self._pass_on(position, step, line=True)
         data = self._stored(position, position + step)
         return data[: data.find(b"\n") + 1 or None]
@@ -452,7 +474,10 @@ class CachedBody:
         if source is None:
             raise ValueError(OVER)
         try:
-            data: bytes = source.readline(size) if line else source.read(size)
+            if line and _reads_lines(source):
+                data: bytes = source.readline(size)
+            else:
+                data = source.read(size)
         except (HTTPException, BodyTraceError):
             raise
         except Exception as error:
@@ -690,6 +715,15 @@ class BodyStream:
 
 
 io.BufferedIOBase.register(BodyStream)
+
+
+def _reads_lines(source: object) -> bool:
+    """Whether `source` has a `readline` known to work.
+
+    cheroot's never returns for chunks, granian's drops the newline and what follows it.
+    """
+    kind = type(source)
+    return isinstance(source, io.IOBase) or f"{kind.__module__}.{kind.__name__}" in _LINE_READERS
 
 
 def _declared_length(environ: WSGIEnvironment) -> int | None:

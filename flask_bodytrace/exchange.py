@@ -387,6 +387,22 @@ class Exchange:
             self._late = False
             self._adopt(span)
 
+    def take_over(self) -> None:
+        """Go on below the span that OpenTelemetry's instrumentation has just started.
+
+        The context it attaches holds nothing of what was current before.
+        """
+        try:
+            if self._late:
+                self._adopt_late()
+                self.context = Context({**runtime.current(), TRACE_KEY: self})
+                self._share_ids()
+                # Undone by run, which goes back to what was before its own attach.
+                runtime.attach(self.context)
+                self.bind()
+        except Exception:  # noqa: BLE001 - the application must get the request
+            self._plan.report("take over")
+
     def bind(self) -> None:
         """The URL is matched: name the span by its route, take ids from the URL's arguments."""
         if self._bound:
@@ -417,10 +433,15 @@ class Exchange:
                 runtime.attach(self.context)
         if route.rule is not None and self._recording:
             # Only if nobody else did: an application may call update_name itself.
-            if getattr(span, "name", None) == spans.span_name(self._method, None):
+            if getattr(span, "name", None) in self._names_without_route():
                 span.update_name(spans.span_name(self._method, route.rule))
             if "http.route" not in (getattr(span, "attributes", None) or ()):
                 span.set_attribute("http.route", route.rule)
+
+    def _names_without_route(self) -> tuple[str, ...]:
+        """What the span is called until its route is known, by us and by OpenTelemetry."""
+        name = spans.span_name(self._method, None)
+        return name, f"{name} {self._environ.get('PATH_INFO', '').strip()}"
 
     # Respond
 
@@ -449,7 +470,7 @@ class Exchange:
             for name, value in headers:
                 if name.lower() == "content-length" and value.isdigit():
                     self.remaining = int(value)
-        if not self.body.complete and self.body.endangers_connection:
+        if not self.body.complete and self.body.settle():
             headers = [*headers, ("Connection", "close")]
         if plan.captures_response_headers and self._owner and self.span.is_recording():
             spans.capture_response_headers(self.span, headers)
@@ -577,6 +598,9 @@ class _TracedResponse:
         self._iterable: Iterable[bytes] = iterable
         self._iterator: Iterator[bytes] | None = None
         self._variables = copy_context()
+        if runtime.current() is not exchange.context:
+            # The instrumentation whose span was taken over has ended it, and cleared up.
+            self._variables.run(runtime.attach, exchange.context)
 
     def __iter__(self) -> _TracedResponse:
         return self

@@ -207,7 +207,23 @@ def _adopt_classes(app: Flask, plan: Plan) -> None:
 def _late_span(app: Flask) -> Callable[[], bool]:
     """Whether OpenTelemetry's Flask instrumentation is on; it may be switched on any time."""
     reference = weakref.ref(app)
-    return lambda: getattr(reference(), "_is_instrumented_by_opentelemetry", False)
+
+    def late_span() -> bool:
+        app: Any = reference()
+        if not getattr(app, "_is_instrumented_by_opentelemetry", False):
+            return False
+        hooks = app.before_request_funcs[None]
+        if _take_over not in hooks:
+            hooks.insert(hooks.index(app._before_request) + 1, _take_over)
+        return True
+
+    return late_span
+
+
+def _take_over() -> None:
+    exchange = _current_exchange()
+    if exchange is not None:
+        exchange.take_over()
 
 
 def _span_of(environ: WSGIEnvironment) -> Span | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -253,3 +254,16 @@ def test_malformed_entries_are_left_out() -> None:
     for number in ("-1", "1e9", "nan", "inf", "9" * 40, "0x1", ""):
         (call,), _ = read([("Server-Timing", good.replace("dur=1", f"dur={number}"))])
         assert call.milliseconds is None
+
+
+def test_the_documented_example_is_what_is_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "calltree.md").read_text(encoding="utf-8")
+    example = page.partition("Server-Timing: call")[2].partition("```")[0]
+    found, _ = read([("Server-Timing", " ".join(f"call{example}".split()))])
+    root = Call("?", span_id=found[0].span_id)
+    rebuild(root, found)
+    assert [call.name for call in root.children] == [
+        "PUT /stock/<sku>",
+        "GET http://mail.example/send",
+    ]
+    assert [call.failed for call in root.children] == [False, True]

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from math import isfinite
 from typing import Any
 
 from .calls import KINDS, Call, clean, status_of
@@ -172,6 +173,8 @@ def _from_object(values: Any, levels: int) -> Call:
     for name, value in given.items():
         if type(value) not in _TYPES[name]:
             raise TypeError(f"{name} is {value!r}")
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{name} is {value!r}")
         if name in _ID and value is not None and _ID[name].fullmatch(value) is None:
             raise ValueError(f"{name} is {value!r}")
     if values["kind"] not in KINDS.values():

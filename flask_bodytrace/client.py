@@ -168,9 +168,11 @@ class CallTree:
             _inject(headers, set_span_in_context(span), over=again)
         elif sent is None:
             _inject(headers)
+        parent = sent or _current()
+        call.trace_id = format_trace_id(parent[0])
         if self._keep(call) and own:
             self._own.add(own)
-        return Sent(call, perf_counter_ns(), sent or _current(), own)
+        return Sent(call, perf_counter_ns(), parent, own)
 
     def answered(
         self, sent: Sent, request: Mapping[str, str], status: int, response: Iterable[Header]
@@ -210,7 +212,7 @@ class Sent:
         trace_id, span_id = sent_in(request) or self.parent
         call = self.call
         call.milliseconds = (perf_counter_ns() - self.started) / 1e6
-        call.trace_id = format_trace_id(trace_id) if trace_id else None
+        call.trace_id = format_trace_id(trace_id)
         if self.own and self.own == span_id:
             call.span_id = format_span_id(span_id)
         elif span_id:

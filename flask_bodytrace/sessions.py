@@ -139,8 +139,8 @@ class _RequestsSession(_Watched):
 
     attribute = "get_adapter"
 
-    def __call__(self, url: Any) -> Any:
-        return _Adapter(self._inner(url=url), self.watchers)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _Adapter(self._inner(*args, **kwargs), self.watchers)
 
 
 class _Adapter:

@@ -162,6 +162,34 @@ def test_instrumented_clients_are_not_doubled(
     assert failed[0] == "503"
 
 
+@pytest.mark.parametrize("library", [requests.Session, httpx.Client])
+def test_an_instrumented_client_keeps_the_traces_it_starts(
+    system: Any, edges_of: Edges, library: Callable[[], Any]
+) -> None:
+    url = system.service("orders")
+    _, provider = system.app("client")
+    session = system.stack.enter_context(library())
+    if library is httpx.Client:
+        HTTPXClientInstrumentor.instrument_client(session, tracer_provider=provider)
+    else:
+        RequestsInstrumentor().instrument(tracer_provider=provider)
+        system.stack.callback(RequestsInstrumentor().uninstrument)
+    tree = CallTree()
+    tree.watch(session)
+    for n in range(2):
+        session.get(f"{url}/go/{n}")
+    traces = {str(root.trace_id) for root in tree.roots}
+    assert len(traces) == 2
+    assert tree.trace_id not in traces
+    for root in tree.roots:
+        exported = system.edges(str(root.trace_id))
+        assert len(exported) == 3
+        (server,) = root.children
+        assert root.span_id is None
+        assert (root.parent_span_id, server.span_id) in exported
+        assert {edge for edge in edges_of(str(tree)) if edge[0] == server.span_id} < exported
+
+
 def test_relay_off_knows_the_direct_child_only(system: Any) -> None:
     url = chain(system, relay_calls=False)
     tree = CallTree()

@@ -8,8 +8,6 @@ import secrets
 import sys
 from pathlib import Path
 
-from example_app.bootstrap import order_service
-from example_app.demo.run import run
 from example_app.payments import signature
 from example_app.serving import serving
 from example_app.stopping import stop_signals
@@ -26,7 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--database", type=Path, default=Path("var/orders.db"), help="SQLite file (%(default)s)"
     )
+    parser.add_argument("--service")
     options = parser.parse_args(arguments)
+    if options.service:
+        from example_app.process import run as run_service
+
+        return run_service(options.service)
     if options.demo:
         return run()
     return serve(options.host, options.port, options.database)

@@ -2,37 +2,238 @@
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
-from example_app.orders.sqlite_store import SqliteOrderStore
-from example_app.orders.views import order_routes
-from example_app.payments.views import payment_routes
+from example_app.breaker import rules
+from example_app.breaker.guard import Guard
+from example_app.cache.sqlite_cache import SqliteCache
+from example_app.discovery.static_directory import StaticDirectory
+from example_app.events.loop import EventLoop
+from example_app.events.outbox import Relay
+from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+from example_app.outbound import HttpService
 from example_app.service import traced_service
+from flask_bodytrace.capture import BodyCapture
+from flask_bodytrace.spans import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
+    from _typeshed.wsgi import WSGIApplication
     from flask import Flask
-    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Tracer, TracerProvider
+
+    from example_app.cache.store import Cache
+    from example_app.discovery.directory import Directory
+    from example_app.events.bus import Consumer, Publisher
+
+GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
+FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
+GATEWAY_TIMEOUT_S = 10.0
+AUDITED_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a service is run.
+
+    :ivar data: the folder of all files.
+    :ivar services: the address of each service.
+    :ivar payment_key: the secret between payments and orders.
+    :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
+    """
+
+    data: Path
+    services: Mapping[str, str]
+    payment_key: bytes
+    tracer_provider: TracerProvider | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
+        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES` and `EXAMPLE_PAYMENT_KEY`.
+
+        :raises KeyError: one of them is not set.
+        """
+        pairs = (pair.partition("=") for pair in environ["EXAMPLE_SERVICES"].split(","))
+        return cls(
+            data=Path(environ["EXAMPLE_DATA"]),
+            services={name: address for name, _, address in pairs},
+            payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return what `from_environment` reads."""
+        return {
+            "EXAMPLE_DATA": str(self.data),
+            "EXAMPLE_SERVICES": ",".join(f"{name}={it}" for name, it in self.services.items()),
+            "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
+        }
+
+    # The engines.
+
+    def directory(self) -> Directory:
+        """Where services are found."""
+        return StaticDirectory(self.services)
+
+    def cache(self) -> Cache:
+        """What services keep for a while."""
+        return SqliteCache(self.data / "cache.db")
+
+    def publisher(self) -> Publisher:
+        """Where events go."""
+        return SqlitePublisher(self.data / "bus.db")
+
+    def consumer(self, group: str) -> Consumer:
+        """Where events come from."""
+        return SqliteConsumer(self.data / "bus.db", group)
+
+    def tracer(self, service: str) -> Tracer:
+        """What makes a service's own spans; asked for after its app was made."""
+        return trace.get_tracer(f"example_app.{service}", tracer_provider=self.tracer_provider)
 
 
 @contextmanager
-def order_service(
-    database: Path, payment_key: bytes, tracer_provider: TracerProvider | None = None
-) -> Iterator[Flask]:
-    """Put the order service together, with the payment callback in it.
+def gateway(around: Surroundings) -> Iterator[Flask]:
+    """Put the gateway together."""
+    from example_app.gateway.views import gateway_routes
 
-    :param database: the SQLite file with the orders; made if it is not there.
-    :param payment_key: the secret shared with the payment provider.
-    :param tracer_provider: where spans go; without one the `OTEL_*` variables say.
-    """
-    app = traced_service("orders", tracer_provider)
-    tracer = trace.get_tracer("example_app.orders", tracer_provider=tracer_provider)
-    with closing(SqliteOrderStore(database, tracer)) as store:
-        app.register_blueprint(order_routes(store))
-        app.register_blueprint(payment_routes(store, payment_key))
+    # Callers outside neither choose our trace nor our sampling.
+    app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
+    with ExitStack() as parts:
+        services = [
+            parts.enter_context(
+                closing(
+                    HttpService(name, around.directory(), around.tracer(GATEWAY), GATEWAY_TIMEOUT_S)
+                )
+            )
+            for name in (ORDERS, INVENTORY)
+        ]
+        app.register_blueprint(gateway_routes(*services, around.cache()))
         yield app
+
+
+@contextmanager
+def orders(around: Surroundings) -> Iterator[Flask]:
+    """Put the order service together, with its relay."""
+    from example_app.orders.callbacks import callback_routes
+    from example_app.orders.file_audit_log import FileAuditLog
+    from example_app.orders.inventory_client import InventoryClient
+    from example_app.orders.payments_client import PaymentsClient
+    from example_app.orders.sqlite_store import SqliteOrderStore
+    from example_app.orders.views import Parts, order_routes
+    from example_app.rpc import GrpcService
+
+    app = traced_service(ORDERS, around.tracer_provider)
+    tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
+    with ExitStack() as parts:
+        inventory = GrpcService(INVENTORY_GRPC, around.directory(), tracer, allowed.timeout_s)
+        payments = HttpService(PAYMENTS, around.directory(), tracer, allowed.timeout_s)
+        store = SqliteOrderStore(around.data / "orders", tracer)
+        audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
+        publisher = around.publisher()
+        for part in (inventory, payments, store, audit_log, publisher):
+            parts.enter_context(closing(part))
+        relay = Relay(store, publisher, tracer)
+        app.register_blueprint(
+            order_routes(
+                Parts(
+                    store=store,
+                    inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
+                    payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
+                    audit_log=audit_log,
+                    redacted=BodyCapture(AUDITED_BYTES, Redactor(), always=True),
+                    stored=relay.wake,
+                )
+            )
+        )
+        app.register_blueprint(callback_routes(store, around.payment_key, relay.wake))
+        parts.enter_context(relay.running())
+        yield app
+
+
+@contextmanager
+def inventory(around: Surroundings) -> Iterator[Flask]:
+    """Put the inventory together: HTTP, gRPC and events."""
+    from example_app.inventory.handlers import handlers
+    from example_app.inventory.methods import inventory_methods
+    from example_app.inventory.sqlite_stock import SqliteStock
+    from example_app.inventory.stock import CATALOGUE
+    from example_app.inventory.views import inventory_routes
+    from example_app.rpc import serving_grpc
+
+    app = traced_service(INVENTORY, around.tracer_provider)
+    tracer = around.tracer(INVENTORY)
+    with (
+        closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock,
+        closing(around.consumer(INVENTORY)) as consumer,
+        serving_grpc(inventory_methods(stock), around.services[INVENTORY_GRPC], tracer),
+        EventLoop(consumer, handlers(stock), tracer).running(),
+    ):
+        app.register_blueprint(inventory_routes(stock))
+        yield app
+
+
+@contextmanager
+def payments(around: Surroundings) -> Iterator[Flask]:
+    """Put the payment service together."""
+    from example_app.payments.handlers import handlers
+    from example_app.payments.sandbox_provider import SandboxProvider
+    from example_app.payments.sqlite_charges import SqliteCharges
+    from example_app.payments.views import payment_routes
+
+    app = traced_service(PAYMENTS, around.tracer_provider)
+    tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
+    with (
+        closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
+        closing(around.consumer(PAYMENTS)) as consumer,
+        closing(HttpService(ORDERS, around.directory(), tracer, GATEWAY_TIMEOUT_S)) as orders,
+        EventLoop(
+            consumer, handlers(provider, charges, orders, around.payment_key), tracer
+        ).running(),
+    ):
+        app.register_blueprint(payment_routes(provider, charges))
+        yield app
+
+
+@contextmanager
+def fulfilment(around: Surroundings) -> Iterator[Flask]:
+    """Put the fulfilment consumer together."""
+    from example_app.fulfilment.handlers import handlers
+    from example_app.fulfilment.sqlite_shipments import SqliteShipments
+    from example_app.fulfilment.views import fulfilment_routes
+
+    app = traced_service(FULFILMENT, around.tracer_provider)
+    tracer = around.tracer(FULFILMENT)
+    with (
+        closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments,
+        closing(around.consumer(FULFILMENT)) as consumer,
+        EventLoop(consumer, handlers(shipments), tracer).running(),
+    ):
+        app.register_blueprint(fulfilment_routes(shipments))
+        yield app
+
+
+@contextmanager
+def viewer(_around: Surroundings) -> Iterator[WSGIApplication]:
+    """Put the trace viewer together, which the other services send their spans to."""
+    from flask_bodytrace.viewer.access import Access
+    from flask_bodytrace.viewer.pages import Viewer
+    from flask_bodytrace.viewer.store import TraceStore
+
+    yield Viewer(TraceStore(), Access(), receives=True)
+
+
+SERVICES: Mapping[str, Callable[[Surroundings], AbstractContextManager[WSGIApplication]]] = {
+    VIEWER: viewer,
+    INVENTORY: inventory,
+    PAYMENTS: payments,
+    FULFILMENT: fulfilment,
+    ORDERS: orders,
+    GATEWAY: gateway,
+}
+"""What puts each service together, by name; those that others need come first."""

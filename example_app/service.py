@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, abort, request
 from werkzeug.exceptions import HTTPException
 
+from example_app import labels
 from flask_bodytrace import BodyTrace, current_trace
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
+    from flask import Request
+    from opentelemetry.trace import TracerProvider
     from werkzeug.sansio.response import Response
 
+    from flask_bodytrace import RequestTrace
 
-def traced_service(name: str, tracer_provider: TracerProvider | None = None) -> Flask:
+
+def traced_service(
+    name: str, tracer_provider: TracerProvider | None = None, **settings: Any
+) -> Flask:
     """Return an app without routes.
 
     :param name: the service's name, also on its spans.
     :param tracer_provider: where its spans go; without one the `OTEL_*` variables say.
+    :param settings: of `BodyTrace`, where this service is not like the others.
     """
     app = Flask(name)
-    app.config["BODYTRACE_IDS"] = "order.id=orderId,user.id=userId"
-    # Every route that takes a body reads it twice, so one that is too large is no use: 413.
-    app.config["BODYTRACE_OVER_LIMIT"] = "reject"
-    BodyTrace(app, tracer_provider=tracer_provider)
+    BodyTrace(
+        app,
+        tracer_provider=tracer_provider,
+        on_request=_label,
+        **{
+            "ids": "order.id=orderId,user.id=userId",
+            # Every route that takes a body reads it twice, so one too large is no use: 413.
+            "over_limit": "reject",
+            "body_limit": "1MiB",
+            "baggage": True,
+            "logs": True,
+            "relay_calls": True,
+            **settings,
+        },
+    )
     app.register_error_handler(HTTPException, problem)
     return app
+
+
+def _label(trace: RequestTrace, _request: Request) -> None:
+    if label := labels.current():
+        trace.span.set_attribute(labels.ATTRIBUTE, label)
 
 
 def json_body() -> object:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
+THREADS = 8
+
+
 @contextmanager
 def serving(app: WSGIApplication, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve `app` with waitress on threads of this process, for as long as the block lasts.
@@ -34,8 +37,9 @@ def serving(app: WSGIApplication, host: str = "127.0.0.1", port: int = 0) -> Ite
     """
     sockets: dict[int, object] = {}
     # Bound here, because waitress leaves threads and files behind when it cannot bind.
-    listening = socket.create_server((host, port))
-    server = create_server(app, map=sockets, sockets=[listening])
+    # Several may listen, as whoever runs the services holds their ports reserved.
+    listening = socket.create_server((host, port), reuse_port=True)
+    server = create_server(app, map=sockets, sockets=[listening], threads=THREADS)
     stop = trigger(sockets)
     loop = threading.Thread(target=server.run, name="waitress")
     loop.start()

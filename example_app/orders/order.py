@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -34,6 +35,14 @@ class Order(msgspec.Struct, frozen=True, rename="camel"):
     def pieces(self) -> int:
         """Number of pieces over all lines."""
         return sum(item.quantity for item in self.items)
+
+    @property
+    def quantities(self) -> dict[str, int]:
+        """Number of pieces by article."""
+        found: Counter[str] = Counter()
+        for item in self.items:
+            found[item.sku] += item.quantity
+        return dict(found)
 
 
 def from_json(payload: object) -> Order:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from example_app.events.event import Event
     from example_app.orders.audit import BodyRecord
     from example_app.orders.order import Order
 
@@ -20,7 +23,7 @@ class Status(enum.Enum):
 
 
 class DuplicateOrder(Exception):
-    """An order of this id is there already."""
+    """This user has an order of this id already."""
 
 
 class UnknownOrder(LookupError):
@@ -29,33 +32,54 @@ class UnknownOrder(LookupError):
 
 @dataclass(frozen=True)
 class StoredOrder:
-    """An order as it is kept: with its status, and the record of the body it came in."""
+    """An order as it is kept: with its status, and the record of the body it came in.
+
+    :ivar total: its price in cents.
+    """
 
     order: Order
     status: Status
     body: BodyRecord
+    total: int = 0
 
 
 class OrderStore(Protocol):
-    """Keeps orders; used from many threads at once."""
+    """Keeps orders, and in the same transactions the events about them; for many threads at once.
 
-    def add(self, stored: StoredOrder) -> None:
-        """Keep a new order.
+    An order's id is unique among one user's orders: users live in different databases, and no
+    database knows of another's.
+    """
 
-        :raises DuplicateOrder: its id is taken.
+    def add(self, stored: StoredOrder, event: Event) -> None:
+        """Keep a new order, and `event` to be published.
+
+        :raises DuplicateOrder: its user has an order of its id.
         """
 
-    def get(self, order_id: str) -> StoredOrder:
-        """Return one order.
+    def get(self, user_id: str, order_id: str) -> StoredOrder:
+        """Return one order; asks one database.
 
         :raises UnknownOrder: there is none of this id.
         """
 
-    def set_status(self, order_id: str, status: Status) -> None:
-        """Change how far an order is.
+    def find(self, order_id: str) -> Sequence[StoredOrder]:
+        """Return every user's order of this id; asks all databases."""
 
+    def of_user(self, user_id: str, limit: int) -> Sequence[StoredOrder]:
+        """Return up to `limit` of a user's orders, by id; asks one database."""
+
+    def count(self) -> Mapping[Status, int]:
+        """Return the number of orders of each status; asks all databases."""
+
+    def settle(self, user_id: str, order_id: str, status: Status, event: Event) -> bool:
+        """Change a placed order's status, and keep `event` to be published.
+
+        :returns: False if that was done before.
         :raises UnknownOrder: there is none of this id.
         """
+
+    def unpublished(self) -> int:
+        """Return the number of events in the outbox."""
 
     def close(self) -> None:
         """Let go of files and connections; the store is not used any more."""

@@ -1,53 +1,152 @@
-"""The order service's routes."""
+"""The order service's routes for customers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import msgspec
-from flask import Blueprint, abort, request, url_for
+from flask import Blueprint, abort, g, request, url_for
 
+from example_app.breaker.guard import Unavailable
+from example_app.events.event import PLACED, new_event
 from example_app.orders import audit
+from example_app.orders.neighbours import OutOfStock
 from example_app.orders.order import InvalidOrder, from_form, from_json
 from example_app.orders.store import DuplicateOrder, Status, StoredOrder, UnknownOrder
 from example_app.service import json_body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask.typing import ResponseReturnValue
 
+    from example_app.orders.audit import AuditLog, BodyRecord
+    from example_app.orders.neighbours import Inventory, Payments
+    from example_app.orders.order import Order
     from example_app.orders.store import OrderStore
+    from flask_bodytrace.capture import BodyCapture
+
+_LISTED = 100
 
 
-def order_routes(store: OrderStore) -> Blueprint:
-    """Return the routes of an order service that keeps its orders in `store`."""
+@dataclass(frozen=True)
+class Parts:
+    """What the order service is made of.
+
+    :ivar redacted: renders bodies without their secrets.
+    :ivar stored: called after an order, and its event, were stored.
+    """
+
+    store: OrderStore
+    inventory: Inventory
+    payments: Payments
+    audit_log: AuditLog
+    redacted: BodyCapture
+    stored: Callable[[], None]
+
+
+def order_routes(parts: Parts) -> Blueprint:
+    """Return the routes of an order service."""
     routes = Blueprint("orders", __name__)
 
     @routes.post("/orders")
     def create() -> ResponseReturnValue:
-        # The body is read twice: here as a stream of bytes, below as what the bytes say.
+        # The body is read three times: as a stream of bytes, as text for the audit, as an order.
         body = audit.record(request.stream)
+        parts.audit_log.write(_entry(body, parts.redacted))
         try:
             is_form = request.mimetype == "application/x-www-form-urlencoded"
             order = from_form(request.form) if is_form else from_json(json_body())
         except InvalidOrder as error:
             abort(400, str(error))
-        stored = StoredOrder(order=order, status=Status.PLACED, body=body)
-        try:
-            store.add(stored)
-        except DuplicateOrder:
-            abort(409, f"There is an order {order.order_id} already.")
-        location = url_for("orders.show", order_id=order.order_id)
-        return _summary(stored), 201, {"Location": location}
+        return _take(order, body, parts)
 
     @routes.get("/orders/<order_id>")
     def show(order_id: str) -> ResponseReturnValue:
-        try:
-            stored = store.get(order_id)
-        except UnknownOrder:
+        user_id = request.args.get("userId")
+        if user_id is not None:
+            try:
+                return _whole(parts.store.get(user_id, order_id))
+            except UnknownOrder:
+                abort(404, f"User {user_id} has no order {order_id}.")
+        found = parts.store.find(order_id)
+        if not found:
             abort(404, f"There is no order {order_id}.")
-        return {**_summary(stored), "items": msgspec.to_builtins(stored.order.items)}
+        if len(found) > 1:
+            abort(409, f"{len(found)} users have an order {order_id}: add ?userId=")
+        return _whole(found[0])
+
+    @routes.get("/users/<user_id>/orders")
+    def of_user(user_id: str) -> ResponseReturnValue:
+        return {"orders": [_summary(it) for it in parts.store.of_user(user_id, _LISTED)]}
+
+    @routes.get("/stats")
+    def stats() -> ResponseReturnValue:
+        counted = {status.value: number for status, number in parts.store.count().items()}
+        return {"orders": counted, "unpublished": parts.store.unpublished()}
 
     return routes
+
+
+def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
+    try:
+        reserved = parts.inventory.reserve(order)
+        standing = parts.payments.authorise(order, reserved.total)
+    except OutOfStock as error:
+        abort(409, f"Out of stock: {error}")
+    except Unavailable as error:
+        abort(503, f"The order cannot be taken now: {error}.")
+    if not standing.good:
+        parts.inventory.release(order)
+        abort(402, f"{order.user_id} cannot pay.")
+    stored = StoredOrder(order=order, status=Status.PLACED, body=body, total=reserved.total)
+    status = 201
+    try:
+        parts.store.add(stored, new_event(PLACED, order.order_id, _payload(stored)))
+    except DuplicateOrder:
+        stored = parts.store.get(order.user_id, order.order_id)
+        if stored.body.sha256 != body.sha256:
+            abort(409, f"There is another order {order.order_id} already.")
+        # Sent again by someone who did not get our answer.
+        status = 200
+    else:
+        parts.stored()
+    lines = [("stock", reserved.age_s), ("standing", standing.age_s)]
+    fallbacks = [
+        {"of": name, "strategy": "cache_last_known_value", "ageS": round(age, 3)}
+        for name, age in lines
+        if age is not None
+    ]
+    location = url_for("orders.show", order_id=order.order_id, userId=order.user_id)
+    return {**_summary(stored), "fallbacks": fallbacks}, status, {"Location": location}
+
+
+def _entry(body: BodyRecord, redacted: BodyCapture) -> audit.AuditEntry:
+    return audit.AuditEntry(
+        at=datetime.now(timezone.utc).isoformat(),
+        trace_id=g.trace.trace_id,
+        order_id=g.trace.ids.get("order.id"),
+        size=body.size,
+        sha256=body.sha256,
+        body=redacted.content(request.get_data(), request.content_type or ""),
+    )
+
+
+def _payload(stored: StoredOrder) -> dict[str, object]:
+    order = stored.order
+    lines = [{"sku": sku, "quantity": quantity} for sku, quantity in order.quantities.items()]
+    return {
+        "orderId": order.order_id,
+        "userId": order.user_id,
+        "lines": lines,
+        "total": stored.total,
+    }
+
+
+def _whole(stored: StoredOrder) -> dict[str, object]:
+    return {**_summary(stored), "items": msgspec.to_builtins(stored.order.items)}
 
 
 def _summary(stored: StoredOrder) -> dict[str, object]:
@@ -57,5 +156,6 @@ def _summary(stored: StoredOrder) -> dict[str, object]:
         "status": stored.status.value,
         "lines": len(stored.order.items),
         "pieces": stored.order.pieces,
+        "total": stored.total,
         "body": {"size": stored.body.size, "sha256": stored.body.sha256},
     }

@@ -1,1 +1,1 @@
-"""The payment side: callbacks of a payment provider, signed over their raw bytes."""
+"""The payment service: says who is good for an order, charges, and calls back, signed."""

@@ -1,54 +1,36 @@
-"""The payment provider's callback."""
+"""The payment service's routes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort
 
-from example_app.orders.store import Status, UnknownOrder
-from example_app.payments import signature
+from example_app.payments.messages import Authorisation
 from example_app.service import json_body
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
 
-
-class Orders(Protocol):
-    """All that payments needs of the orders."""
-
-    def set_status(self, order_id: str, status: Status) -> None:
-        """Change how far an order is; `UnknownOrder` if there is none of this id."""
+    from example_app.payments.charges import Charges
+    from example_app.payments.provider import Provider
 
 
-class Payment(msgspec.Struct, frozen=True, rename="camel"):
-    """What the provider tells: this order's payment came in, or failed."""
+def payment_routes(provider: Provider, charges: Charges) -> Blueprint:
+    """Return the routes of a payment service."""
+    routes = Blueprint("payments", __name__)
 
-    order_id: str
-    outcome: Literal["paid", "failed"]
-
-
-def payment_routes(orders: Orders, key: bytes) -> Blueprint:
-    """Return the callback's route; `key` is the secret shared with the payment provider."""
-    routes = Blueprint("payments", __name__, url_prefix="/payments")
-
-    @routes.post("/callback")
-    def callback() -> ResponseReturnValue:
-        # Signed are the bytes as sent: JSON decoded and encoded again would not match.
-        if not signature.matches(
-            key, request.get_data(), request.headers.get(signature.HEADER, "")
-        ):
-            abort(401, f"The {signature.HEADER} header does not sign this body.")
+    @routes.post("/authorisations")
+    def authorise() -> ResponseReturnValue:
         try:
-            payment = msgspec.convert(json_body(), Payment)
+            asked = msgspec.convert(json_body(), Authorisation)
         except msgspec.ValidationError as error:
             abort(400, str(error))
-        status = Status.PAID if payment.outcome == "paid" else Status.PAYMENT_FAILED
-        try:
-            orders.set_status(payment.order_id, status)
-        except UnknownOrder:
-            abort(404, f"There is no order {payment.order_id}.")
-        return {"orderId": payment.order_id, "status": status.value}
+        return {"orderId": asked.order_id, "good": provider.is_good(asked)}
+
+    @routes.get("/stats")
+    def stats() -> ResponseReturnValue:
+        return {"charges": charges.count()}
 
     return routes

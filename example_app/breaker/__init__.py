@@ -1,0 +1,1 @@
+"""Circuit breaker and fallback around calls of other services, as `circuit_breaker.yaml` says."""

@@ -1,0 +1,151 @@
+"""A guarded call: within its time, counted by a circuit breaker, else the last known value."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pybreaker
+from opentelemetry import metrics
+from opentelemetry.trace import get_current_span
+
+if TYPE_CHECKING:
+    from example_app.breaker.rules import BreakerRules
+    from example_app.cache.store import Cache
+
+_KEPT_S = 3600
+_log = logging.getLogger(__name__)
+
+
+class CallFailed(Exception):
+    """A call got no answer, none in time, or the answer that the service itself has failed."""
+
+
+class Unavailable(Exception):
+    """There is neither an answer nor a last known value."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Values that JSON can hold, by key.
+
+    :ivar age_s: None for fresh ones; of last known values how old the oldest is, in seconds.
+    """
+
+    values: Mapping[str, object]
+    age_s: float | None = None
+
+
+class Guard:
+    """Calls of one service, for many threads at once.
+
+    :param service: its name.
+    :param cache: where values are kept; shared by processes.
+    """
+
+    def __init__(self, service: str, rules: BreakerRules, cache: Cache) -> None:
+        self._service = service
+        self._cache = cache
+        self._falls_back = rules.fallback_strategy == "cache_last_known_value"
+        self._trial = threading.Lock()
+        self._breaker = pybreaker.CircuitBreaker(
+            fail_max=rules.failure_threshold,
+            reset_timeout=rules.timeout_s,
+            name=service,
+            listeners=[_Reporter()],
+            exclude=[lambda error: not isinstance(error, CallFailed)],
+            throw_new_error_on_trip=False,
+        )
+        meter = metrics.get_meter("example_app.breaker")
+        self._fallbacks = meter.create_counter(
+            "example.breaker.fallbacks", unit="{call}", description="Calls answered from the cache"
+        )
+
+    def call(self, keys: Sequence[str], function: Callable[[], Mapping[str, object]]) -> Answer:
+        """Return what `function` does, a value for each of `keys`; else the last known values.
+
+        :param function: does the call within the time allowed; raises `CallFailed` if it fails.
+            Whatever else it raises is an answer of a service that works, and is raised again.
+        :raises Unavailable: there is no last known value of some key.
+        """
+        try:
+            values = self._attempt(function)
+        except (CallFailed, pybreaker.CircuitBreakerError) as error:
+            return self._last_known(keys, error)
+        if self._falls_back:
+            now = time.time()
+            for key in keys:
+                self._cache.set(self._name(key), {"value": values[key], "at": now}, _KEPT_S)
+        return Answer(values)
+
+    def _attempt(self, function: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
+        if self._breaker.current_state != pybreaker.STATE_CLOSED:
+            # One call at a time may try whether the service is back; the others do not wait for it.
+            if not self._trial.acquire(blocking=False):
+                raise pybreaker.CircuitBreakerError
+            try:
+                return self._breaker.call(function)
+            finally:
+                self._trial.release()
+        # pybreaker holds a lock during a call, in which slow ones would queue: it only gets to see
+        # what came of it.
+        try:
+            values = function()
+        except Exception as error:
+            self._breaker.call(_raise, error)
+            raise
+        self._breaker.call(lambda: None)
+        return values
+
+    def _last_known(self, keys: Sequence[str], error: Exception) -> Answer:
+        kept = {key: self._cache.get(self._name(key)) for key in keys} if self._falls_back else {}
+        span = get_current_span()
+        open_ = isinstance(error, pybreaker.CircuitBreakerError)
+        reason = "the breaker is open" if open_ else str(error)
+        if not kept or not all(kept.values()):
+            raise Unavailable(f"{self._service}: {reason}, and there is no last known value")
+        age = time.time() - min(entry["at"] for entry in kept.values())
+        span.add_event(
+            "fallback",
+            {
+                "breaker.name": self._service,
+                "fallback.strategy": "cache_last_known_value",
+                "fallback.reason": reason,
+                "fallback.age_s": age,
+            },
+        )
+        self._fallbacks.add(1, {"breaker.name": self._service})
+        return Answer({key: entry["value"] for key, entry in kept.items()}, age_s=max(age, 0.0))
+
+    def _name(self, key: str) -> str:
+        return f"last-known:{self._service}:{key}"
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+class _Reporter(pybreaker.CircuitBreakerListener):
+    """Makes changes of state events of the current span, metrics and log records."""
+
+    def __init__(self) -> None:
+        self._changes = metrics.get_meter("example_app.breaker").create_counter(
+            "example.breaker.state_changes", unit="{change}", description="Breaker state changes"
+        )
+
+    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+        """Report that `cb` went from one state to another."""
+        if old_state is None:
+            return
+        attributes = {
+            "breaker.name": cb.name,
+            "breaker.from": old_state.name,
+            "breaker.to": new_state.name,
+        }
+        get_current_span().add_event("breaker.state_change", attributes)
+        self._changes.add(1, attributes)
+        _log.warning("breaker %s: %s -> %s", cb.name, old_state.name, new_state.name)

@@ -1,0 +1,1 @@
+"""Where the other services are."""

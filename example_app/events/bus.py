@@ -1,0 +1,39 @@
+"""What carries events between processes: the Protocols; each engine is a file of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from example_app.events.event import Event
+
+
+class Publisher(Protocol):
+    """Takes events; once `publish` has returned they outlive any process."""
+
+    system: str
+    """As in the semantic conventions' ``messaging.system``."""
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Add `events` in this order, all or none."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class Consumer(Protocol):
+    """One group's view of the events; each is delivered at least once, until it was committed."""
+
+    system: str
+    group: str
+
+    def poll(self, timeout_s: float) -> Sequence[Event]:
+        """Return the next events, in their order; wait up to `timeout_s` for the first."""
+
+    def commit(self, event: Event) -> None:
+        """Note that `event`, of the last `poll`, and all before it are done."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,1 @@
+"""The fulfilment consumer: ships what was paid, once."""

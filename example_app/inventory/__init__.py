@@ -1,0 +1,1 @@
+"""The inventory service: stocks over HTTP, reservations over gRPC, and out of events."""

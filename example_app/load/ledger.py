@@ -1,0 +1,82 @@
+"""Whether every accepted order is there, was paid and shipped, each once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from example_app.bootstrap import FULFILMENT, INVENTORY, ORDERS, PAYMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from example_app.load.customer import Attempts
+    from example_app.system import System
+
+_SETTLED_S = 60.0
+_ASK_EVERY_S = 0.1
+
+
+class NotSettled(Exception):
+    """Orders are still under way; the message says where."""
+
+
+class Ledger:
+    """Asks the services of one system."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self.client = httpx.Client(timeout=30, trust_env=False)
+
+    def settle(self, timeout_s: float = _SETTLED_S) -> dict[str, int]:
+        """Wait until every order stored was shipped or given up, and the outbox is empty.
+
+        :returns: numbers by what they count.
+        :raises NotSettled: that takes too long.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            counted = self._count()
+            if counted["placed"] == counted["unpublished"] == 0 and (
+                counted["paid"] == counted["shipments"] and counted["charges"] == counted["orders"]
+            ):
+                return counted
+            if time.monotonic() > deadline:
+                raise NotSettled(str(counted))
+            time.sleep(_ASK_EVERY_S)
+
+    def problems(self, accepted: Sequence[Attempts]) -> Iterator[str]:
+        """Yield a sentence for each order that is lost or doubled, after `settle`."""
+        for order in accepted:
+            stored = self._get(ORDERS, f"/orders/{order.order_id}?userId={order.user_id}")
+            if "orderId" not in stored:
+                yield f"{order.order_id} was accepted, and is lost"
+                continue
+            if stored["status"] != "paid":
+                yield f"{order.order_id} is {stored['status']}, not paid"
+            shipped = self._get(FULFILMENT, f"/shipments/{order.order_id}")["shippedTo"]
+            if shipped != [order.user_id]:
+                yield f"{order.order_id} was shipped to {shipped}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def _count(self) -> dict[str, int]:
+        orders = self._get(ORDERS, "/stats")
+        by_status: dict[str, int] = orders["orders"]
+        return {
+            "orders": sum(by_status.values()),
+            "placed": by_status.get("placed", 0),
+            "paid": by_status.get("paid", 0),
+            "unpublished": orders["unpublished"],
+            **self._get(INVENTORY, "/stats"),
+            **self._get(PAYMENTS, "/stats"),
+            **self._get(FULFILMENT, "/stats"),
+        }
+
+    def _get(self, service: str, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.client.get(self._system.url(service) + path).json()
+        return answer

@@ -1,0 +1,78 @@
+"""HTTP calls of other services: CLIENT spans, trace and label in the headers, within a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import httpx
+from opentelemetry import propagate
+from opentelemetry.trace import SpanKind, StatusCode
+
+from example_app import labels
+from example_app.breaker.guard import CallFailed
+from flask_bodytrace.client import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.trace import Tracer
+
+    from example_app.discovery.directory import Directory
+
+
+class HttpService:
+    """One other service.
+
+    :param timeout_s: how long a call may wait, for the connection and for each part of the answer.
+    """
+
+    def __init__(self, name: str, directory: Directory, tracer: Tracer, timeout_s: float) -> None:
+        self.name = name
+        self._directory = directory
+        self._tracer = tracer
+        # A proxy set in the environment is for elsewhere.
+        self._client = watch(httpx.Client(timeout=timeout_s, trust_env=False))
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        route: str | None = None,
+    ) -> httpx.Response:
+        """Call the service.
+
+        :param path: escaped, with its query.
+        :param route: what to call it where `path` has ids in it.
+        :raises CallFailed: there was no answer, or the service itself has failed (5xx).
+        """
+        base = self._directory.locate(self.name)
+        attributes = {
+            "http.request.method": method,
+            "peer.service": self.name,
+            "url.full": base + path,
+        }
+        with self._tracer.start_as_current_span(
+            f"{method} {route or path}", kind=SpanKind.CLIENT, attributes=attributes
+        ) as span:
+            sent = dict(headers or {})
+            propagate.inject(sent)
+            if label := labels.current():
+                sent[labels.HEADER] = label
+            try:
+                response = self._client.request(method, base + path, content=content, headers=sent)
+            except httpx.TransportError as error:
+                raise CallFailed(f"{self.name}: {type(error).__name__}") from error
+            span.set_attribute("http.response.status_code", response.status_code)
+            if response.status_code >= 400:
+                span.set_attribute("error.type", str(response.status_code))
+                span.set_status(StatusCode.ERROR)
+            if response.status_code >= 500:
+                raise CallFailed(f"{self.name} answers {response.status_code}")
+            return response
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()

@@ -1,0 +1,45 @@
+"""SQLite files that several processes share: opened so that none of them is turned away."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+BUSY_S = 10.0
+"""Seconds a writer waits for another one."""
+
+
+def engine(path: Path) -> Engine:
+    """Return an engine for the file `path`, made if it is not there; a commit is on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S})
+    event.listen(made, "connect", lambda connection, _record: _prepare(connection, durable=True))
+    return made
+
+
+def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
+    """Open the file `path` outside of any transaction; used from any thread, one at a time.
+
+    :param durable: whether a commit must outlive a power failure, not only ``kill -9``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    _prepare(connection, durable=durable)
+    return connection
+
+
+def _prepare(connection: Any, *, durable: bool) -> None:
+    # Readers and the one writer of a file in WAL mode do not wait for each other.
+    with closing(connection.cursor()) as cursor:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

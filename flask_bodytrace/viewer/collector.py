@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
@@ -23,16 +24,21 @@ class StoreProcessor(SpanProcessor):
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
+        self._resource: Resource | None = None
+        self._resource_attributes: Attributes = {}
 
     def on_end(self, span: ReadableSpan) -> None:
         """Keep `span`, if it is sampled."""
         context: Any = span.get_span_context()
         if context is not None and context.trace_flags.sampled:
-            self._store.add([_convert(span, context)])
+            # One resource for all spans of a provider: kept once.
+            if span.resource is not self._resource:
+                self._resource_attributes = _plain(span.resource.attributes)
+                self._resource = span.resource
+            self._store.add([_convert(span, context, self._resource_attributes)])
 
 
-def _convert(span: ReadableSpan, context: Any) -> Span:
-    resource: Attributes = _plain(span.resource.attributes)
+def _convert(span: ReadableSpan, context: Any, resource: Attributes) -> Span:
     scope = span.instrumentation_scope
     return Span(
         trace_id=format_trace_id(context.trace_id),

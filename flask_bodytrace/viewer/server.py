@@ -74,9 +74,7 @@ def url_of(server: BaseWSGIServer) -> str:
 def running(server: BaseWSGIServer) -> Iterator[str]:
     """Run it in a thread; gives its URL."""
     # It looks 20 times a second whether it is to end: who waits for that waits no longer.
-    thread = Thread(
-        target=server.serve_forever, args=(0.05,), name="bodytrace-viewer", daemon=True
-    )
+    thread = Thread(target=server.serve_forever, args=(0.05,), name="bodytrace-viewer", daemon=True)
     thread.start()
     try:
         yield url_of(server)

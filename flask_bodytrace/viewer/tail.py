@@ -166,8 +166,7 @@ def printer(out: TextIO) -> Callable[[Sequence[Span]], None]:
 
             def print_coloured(spans: Sequence[Span]) -> None:
                 for line in tree(spans):
-                    text = Text.assemble(*line, overflow="ellipsis", no_wrap=True)
-                    console.print(text)
+                    console.print(Text.assemble(*line), soft_wrap=True)
                 console.print()
 
             return print_coloured

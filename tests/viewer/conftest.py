@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from flask_bodytrace.viewer import server
 from flask_bodytrace.viewer.model import Span
 from flask_bodytrace.viewer.pages import Viewer
-from flask_bodytrace.viewer.store import TraceStore
+from tests.viewer.running import RunningViewer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -49,19 +50,6 @@ def make_span() -> Callable[..., Span]:
         return Span(**{**values, **changes})
 
     return make
-
-
-class RunningViewer:
-    """A viewer on a real socket, and what is behind it."""
-
-    def __init__(self, url: str, viewer: Viewer) -> None:
-        self.url = url
-        self.viewer = viewer
-
-    @property
-    def store(self) -> TraceStore:
-        """Where what it receives is kept."""
-        return self.viewer.store
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from werkzeug.test import Client
+
 from flask_bodytrace.viewer import server
 from flask_bodytrace.viewer.access import COOKIE, Access, is_loopback
 from flask_bodytrace.viewer.pages import Viewer
 from flask_bodytrace.viewer.store import TraceStore
-from werkzeug.test import Client
 
 TOKEN = "a token of some length"
 LOCAL = {"REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": "localhost:5000"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from flask_bodytrace.viewer import export
 from flask_bodytrace.viewer.layout import lay_out
 from flask_bodytrace.viewer.model import Span
@@ -28,7 +29,7 @@ def request(make_span: Callable[..., Span], **attributes: Any) -> Span:
 def arguments_of(command: str) -> list[str]:
     """What a real shell makes of it."""
     script = f'curl() {{ printf "%s\\0" "$@"; }}\n{command}'
-    done = subprocess.run(["sh", "-c", script], capture_output=True, check=True, text=True)
+    done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True, text=True)
     assert done.stderr == ""
     return done.stdout.split("\0")[:-1]
 

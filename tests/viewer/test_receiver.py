@@ -8,24 +8,18 @@ import json
 import socket
 import tracemalloc
 import zlib
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import requests
-from flask_bodytrace.viewer.receiver import MAX_BODY
-from flask_bodytrace.viewer.store import TraceStore
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from flask_bodytrace.viewer.receiver import MAX_BODY
+from tests.viewer.running import RunningViewer as Viewer
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-class Viewer(Protocol):
-    url: str
-
-    @property
-    def store(self) -> TraceStore: ...
 
 
 def protobuf(spans: int = 1, name: str = "n") -> bytes:

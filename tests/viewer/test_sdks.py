@@ -8,11 +8,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
 
 import pytest
-from flask_bodytrace.viewer import server
-from flask_bodytrace.viewer.store import TraceStore
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -24,14 +21,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from flask_bodytrace.viewer import server
+from tests.viewer.running import RunningViewer as Viewer
+
+_NODE = shutil.which("node") or ""
 NODE = Path(__file__).parent / "node"
-
-
-class Viewer(Protocol):
-    url: str
-
-    @property
-    def store(self) -> TraceStore: ...
 
 
 def python_service(
@@ -81,7 +75,7 @@ def test_pythons_log_records_of_a_span(viewer: Viewer) -> None:
 def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The SDK from npm, installed once and kept where caches are kept."""
     npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
+    if npm is None or not _NODE:
         pytest.skip("node and npm are not installed")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     lock = (NODE / "package.json").read_bytes()
@@ -124,7 +118,7 @@ def test_python_and_node_make_one_trace(viewer: Viewer, node_modules: Path, prot
             "EXPORTER": f"@opentelemetry/exporter-trace-otlp-{protocol}",
         }
         subprocess.run(
-            ["node", "service.js"], cwd=node_modules, env=environment, check=True, timeout=60
+            [_NODE, "service.js"], cwd=node_modules, env=environment, check=True, timeout=60
         )
     provider.shutdown()
     (summary,) = viewer.store.summaries()

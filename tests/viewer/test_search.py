@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from flask_bodytrace.viewer.model import Span
 from flask_bodytrace.viewer.search import Filter
 from flask_bodytrace.viewer.store import TraceStore

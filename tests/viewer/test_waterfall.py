@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flask_bodytrace.viewer.model import Span
 from flask_bodytrace.viewer.waterfall import Row, Waterfall, waterfall
-from hypothesis import given
-from hypothesis import strategies as st
 
 START = 1_700_000_000 * 10**9
 
@@ -117,6 +119,6 @@ def test_whatever_comes_every_span_has_one_row_and_nothing_is_waited_for_twice(
     rows = waterfall(spans).rows
     assert sorted(row.span.span_id for row in rows) == [span.span_id for span in spans]
     stretches = path(rows)
-    for (_, _, end), (_, start, _) in zip(stretches, stretches[1:], strict=False):
+    for (_, _, end), (_, start, _) in itertools.pairwise(stretches):
         assert end == start
     assert all(end > start for _, start, end in stretches)

@@ -85,7 +85,7 @@ class Plan:
     ids: IdExtractor
     scan_limit: int
     trace_key: str
-    hash_key: str
+    hash_key: str = field(repr=False)
     baggage: bool
     incoming: Any
     excluded: re.Pattern[str] | None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, got_request_exception, request
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import Span, get_tracer
+from opentelemetry.trace import NoOpTracer, Span, get_tracer
 from opentelemetry.util.http import (
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST,
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
@@ -274,7 +274,8 @@ def make_plan(
     provider = sdk.tracer_provider(tracer_provider, name)
     tracer = get_tracer("flask_bodytrace", __version__, provider, _SCHEMA)
     chooses = isinstance(getattr(tracer, "id_generator", None), BusinessIdGenerator)
-    if settings.trace_key and not chooses:
+    # A tracer that makes no spans (OTEL_SDK_DISABLED) needs no ids for them.
+    if settings.trace_key and not chooses and not isinstance(tracer, NoOpTracer):
         raise ConfigError(
             f"BODYTRACE_TRACE_KEY={settings.trace_key!r} needs a tracer provider with "
             "flask_bodytrace's id generator: set OTEL_PYTHON_ID_GENERATOR=bodytrace, or make it "
@@ -321,7 +322,8 @@ def make_plan(
         tracer=tracer,
         bodies=bodies,
         ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
-        scan_limit=settings.id_scan_limit,
+        # A body that is passed on can be read once, and not by us.
+        scan_limit=min(settings.id_scan_limit, settings.body_limit),
         trace_key=settings.trace_key,
         hash_key=settings.hash_key,
         baggage=settings.baggage,

@@ -87,7 +87,7 @@ class IdExtractor:
     body: frozenset[str]
     reads_path: bool
     hashed: frozenset[str]
-    key: bytes
+    key: bytes = field(repr=False)
     from_json: Callable[[bytes], dict[str, str]] = field(repr=False)
     form_pattern: re.Pattern[bytes] | None = field(repr=False)
     query_pattern: re.Pattern[bytes] | None = field(repr=False)

@@ -126,6 +126,7 @@ def _setting(
 ) -> Any:
     return field(
         default_factory=lambda: default,
+        repr=not secret,
         metadata={"default": default, "parse": parse, "doc": doc, "unit": unit, "secret": secret},
     )
 

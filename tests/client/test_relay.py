@@ -453,3 +453,47 @@ def test_a_service_that_relays_nothing_imports_nothing() -> None:
         for relay in (False, True)
     ]
     assert found == ["[]", "['calls', 'relay']"]
+
+
+def test_a_request_of_many_spans_is_bounded_and_counted(system: Any) -> None:
+    app, provider = system.app("orders")
+    tracer = provider.get_tracer("orders")
+
+    @app.get("/many")  # type: ignore[untyped-decorator]
+    def many() -> str:
+        for n in range(700):
+            with tracer.start_as_current_span(f"query {n}"):
+                pass
+        return "ok"
+
+    tree = CallTree()
+    with tree.watch(requests.Session()) as session:
+        session.get(f"{system.serve(app)}/many")
+    (server,) = tree.roots[0].children
+    below = list(server.walk())[1:]
+    assert len(below) + server.more == 700
+
+
+def test_services_that_say_too_much_are_bounded_and_counted(system: Any) -> None:
+    def talkative(environ: Any, start_response: Any) -> list[bytes]:
+        _, trace_id, parent, _ = environ["HTTP_TRACEPARENT"].split("-")
+        span_id = f"{int(parent, 16) ^ 1:016x}"
+        filler = [f'call;desc="{n:016x} {span_id} I - {"x" * 100}"' for n in range(1, 90)]
+        headers = [
+            ("Content-Length", "0"),
+            ("X-Trace-ID", trace_id),
+            ("X-Span-ID", span_id),
+            ("Server-Timing", ", ".join(filler)),
+        ]
+        start_response("200 OK", headers)
+        return []
+
+    url = system.service("orders", (system.serve(talkative),) * 300)
+    tree = CallTree()
+    with tree.watch(requests.Session()) as session:
+        response = session.get(f"{url}/go/1")
+    assert response.status_code == 200
+    assert len(response.headers["Server-Timing"]) < BUDGET
+    shown = calls_of(tree)
+    # Whose words were not kept says so; nothing is dropped in silence.
+    assert len(shown) + sum(call.more for call in shown) > 300

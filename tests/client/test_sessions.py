@@ -179,3 +179,28 @@ def test_an_async_client_is_left_as_it_was(system: Any) -> None:
 
     asyncio.run(ask())
     assert [root.status for root in tree.roots] == ["200", "ConnectError"]
+
+
+def test_what_others_hang_on_a_session_stays(system: Any) -> None:
+    url = system.service("orders")
+    tree, seen = CallTree(), []
+    with requests.Session() as session:
+
+        def get_adapter(url: str) -> Any:
+            seen.append(url)
+            return requests.Session.get_adapter(session, url)
+
+        session.get_adapter = get_adapter  # type: ignore[method-assign]
+        tree.watch(session).get(f"{url}/go/1")
+        tree.unwatch(session)
+        assert vars(session)["get_adapter"] is get_adapter
+        tree.watch(session)
+        ours = session.get_adapter
+
+        def on_top(url: str) -> Any:
+            return ours(url)
+
+        session.get_adapter = on_top  # type: ignore[method-assign]
+        tree.unwatch(session)
+        session.get(f"{url}/go/2")
+    assert seen == [f"{url}/go/1", f"{url}/go/2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -13,6 +14,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -57,12 +59,52 @@ def _global_tracer_provider(app_name: str) -> TracerProvider:
         return current
     provider = SdkTracerProvider(resource=_resource(app_name), id_generator=_id_generator())
     for name in _exporter_names():
-        exporter = _load("opentelemetry_traces_exporter", name, "OTEL_TRACES_EXPORTER")()
+        exporter = _load("opentelemetry_traces_exporter", name, "OTEL_TRACES_EXPORTER")
         # Somebody reading the console waits for the span, not for a batch.
         processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
-        provider.add_span_processor(processor(exporter))
+        provider.add_span_processor(DeferredProcessor(partial(_make, processor, exporter)))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _make(processor: Callable[..., SpanProcessor], exporter: Callable[[], Any]) -> SpanProcessor:
+    return processor(exporter())
+
+
+class DeferredProcessor(SpanProcessor):
+    """Makes the processor it stands for when the first span has ended.
+
+    Until then there is no thread and no connection: applications are imported before their server
+    forks, or before gevent patches `threading`, and neither threads nor channels survive that.
+
+    :param make: makes the processor, with its exporter.
+    """
+
+    def __init__(self, make: Callable[[], SpanProcessor]) -> None:
+        self._make = make
+        self._made: dict[str, SpanProcessor] = {}
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand on what a sampled span has become."""
+        processor = self._made.get("processor")
+        if processor is None:
+            if span.context is None or not span.context.trace_flags.sampled:
+                return
+            # No lock: with gevent, making it may switch to a request that would wait for ever.
+            made = self._make()
+            processor = self._made.setdefault("processor", made)
+            if processor is not made:
+                made.shutdown()
+        processor.on_end(span)
+
+    def shutdown(self) -> None:
+        """Export what is left."""
+        for processor in self._made.values():
+            processor.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what there is."""
+        return all(processor.force_flush(timeout_millis) for processor in self._made.values())
 
 
 def meter_provider(given: MeterProvider | None, app_name: str) -> MeterProvider | None:

@@ -1,20 +1,30 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 import structlog
 from flask import Flask, Response, stream_with_context
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ParentBased,
+    Sampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import format_span_id
 
 from flask_bodytrace import current_trace, logs
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
-
     from flask_bodytrace.testing import SpanRecorder
 
     from .conftest import MakeApp
@@ -223,6 +233,18 @@ def test_hashed_ids_are_logged_hashed(make_app: MakeApp, kept: list[logging.LogR
     assert "ORD1" not in str(kept[0].__dict__)
 
 
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, ParentBased(TraceIdRatioBased(0))])
+def test_requests_that_are_not_sampled_are_logged_with_their_ids(
+    make_app: MakeApp, kept: list[logging.LogRecord], sampler: Sampler
+) -> None:
+    provider = TracerProvider(sampler=sampler)
+    order(make_app(ids=IDS, logs=True, tracer_provider=provider))
+    found = fields_of(kept[0])
+    assert found["order.id"] == "ORD1"
+    assert found["otelTraceSampled"] is False
+    assert int(found["otelTraceID"], 16)
+
+
 def test_an_excluded_route_logs_no_ids(make_app: MakeApp, kept: list[logging.LogRecord]) -> None:
     order(make_app(ids=IDS, logs=True, excluded_urls="/orders"))
     assert "order.id" not in kept[0].__dict__
@@ -294,3 +316,40 @@ def test_opentelemetrys_own_logging_instrumentation_may_be_on_as_well(
     assert context is not None
     assert kept[0].__dict__["otelTraceID"] == f"{context.trace_id:032x}"
     assert kept[0].__dict__["order.id"] == "ORD1"
+
+
+def test_gunicorns_access_log_says_the_trace_as_documented(tmp_path: Path) -> None:
+    """The command of docs/logging.md, run."""
+    page = (Path(__file__).parents[2] / "docs" / "logging.md").read_text(encoding="utf-8")
+    access_format = re.search(r"--access-logformat '(.+)'", page)
+    assert access_format is not None
+    (tmp_path / "shop.py").write_text(
+        "from flask import Flask\n"
+        "from flask_bodytrace import BodyTrace\n"
+        "app = Flask('shop')\n"
+        "BodyTrace(app)\n"
+    )
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--access-logfile", "-"]
+    with subprocess.Popen(
+        [*command, "--access-logformat", access_format[1], "shop:app"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stderr is not None
+        assert server.stdout is not None
+        try:
+            port = next(
+                match[1]
+                for line in server.stderr
+                if (match := re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", line))
+            )
+            answer = requests.get(f"http://127.0.0.1:{port}/x?y=1", timeout=20)
+            line = server.stdout.readline()
+        finally:
+            server.terminate()
+            server.communicate(timeout=20)
+    trace_id, span_id = answer.headers["X-Trace-ID"], answer.headers["X-Span-ID"]
+    assert '"GET /x?y=1 HTTP/1.1" 404 ' in line
+    assert line.endswith(f"trace={trace_id} span={span_id}\n")

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Histogram
+from werkzeug.test import create_environ
 
 from flask_bodytrace.metrics import DURATION_BUCKETS
 from flask_bodytrace.spans import METHODS
@@ -154,6 +155,15 @@ def test_t08_active_requests_do_not_leak_when_nobody_reads_the_answer(
     next(half.iter_encoded())
     half.close()
     half.close()
+    assert figures.value(ACTIVE) == 0
+
+
+def test_t08_active_requests_do_not_leak_when_a_server_forgets_to_close(
+    app: Flask, figures: Figures
+) -> None:
+    answer = app.wsgi_app(create_environ("/stream"), lambda *_: lambda _data: None)
+    assert figures.value(ACTIVE) == 1
+    del answer
     assert figures.value(ACTIVE) == 0
 
 

@@ -93,6 +93,7 @@ class CachedBody:
     _begun = False
     _size = 0
     _passed = 0
+    _ahead = b""
     _error: type[Exception] | Exception | None = None
     _closes_with: tuple[CachedBody, ...] = ()
     closed = False
@@ -255,10 +256,8 @@ class CachedBody:
             # As lazy as the server's own readline: there may be a line, but not yet a buffer full.
             fresh = self._fill(position, position + step, line=True)
             if fresh is not None:
-                return fresh[: fresh.find(b"\n") + 1 or None]
+                return fresh
         if not self.replayable and (self._passed or position >= self._size):
-            # Nothing could be put back here: byte by byte, if the server cannot find the newline.
-            step = step if _reads_lines(self._source) else 1
             return self._pass_on(position, step, line=True)
         data = self._stored(position, position + step)
         return data[: data.find(b"\n") + 1 or None]
@@ -473,9 +472,15 @@ class CachedBody:
         source = self._source
         if source is None:
             raise ValueError(OVER)
+        data: bytes
         try:
-            if line and _reads_lines(source):
-                data: bytes = source.readline(size)
+            if self._ahead:
+                data = self._ahead[:size]
+                self._ahead = self._ahead[size:]
+            elif self.declared is None and isinstance(source, io.RawIOBase):
+                data = _read_raw(source, size, line=line)
+            elif line and _reads_lines(source):
+                data = source.readline(size)
             else:
                 data = source.read(size)
         except (HTTPException, BodyTraceError):
@@ -485,6 +490,9 @@ class CachedBody:
             raise self._fail(ClientDisconnected) from error
         if self.closed:
             raise ValueError(OVER)
+        if line and (end := data.find(b"\n") + 1) and end < len(data):
+            self._ahead = data[end:] + self._ahead
+            data = data[:end]
         return data
 
     def _fail(self, error: type[Exception]) -> type[Exception]:
@@ -724,6 +732,25 @@ def _reads_lines(source: object) -> bool:
     """
     kind = type(source)
     return isinstance(source, io.IOBase) or f"{kind.__module__}.{kind.__name__}" in _LINE_READERS
+
+
+def _read_raw(source: io.RawIOBase, size: int, *, line: bool) -> bytes:
+    """Read from what has only `readinto`, such as the chunks of Werkzeug's server.
+
+    That one shrinks the buffer it is given when a chunk is cut off, and its inherited `read` then
+    returns memory beyond it. This buffer cannot shrink: it raises `ValueError` instead.
+    """
+    buffer = bytearray(1 if line else size)
+    with memoryview(buffer) as target:
+        if not line:
+            count = source.readinto(target) or 0
+            return bytes(target[:count])
+        data = bytearray()
+        while len(data) < size and source.readinto(target):
+            data += target
+            if target[0] == 10:  # a newline
+                break
+        return bytes(data)
 
 
 def _declared_length(environ: WSGIEnvironment) -> int | None:

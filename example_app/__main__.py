@@ -1,69 +1,113 @@
-"""The command line: `python -m example_app` serves, `--demo` runs the demo."""
+"""The order system: without options it runs until Ctrl-C, for you to send orders."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
 import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
-from example_app.payments import signature
-from example_app.serving import serving
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER
+from example_app.load.run import Load, drive
 from example_app.stopping import stop_signals
+from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m example_app", description=__doc__)
-    parser.add_argument(
-        "--demo", action="store_true", help="send real requests, check and print their traces"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port, 0: any (%(default)s)")
-    parser.add_argument(
-        "--database", type=Path, default=Path("var/orders.db"), help="SQLite file (%(default)s)"
-    )
-    parser.add_argument("--service")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--demo", action="store_true", help="send orders, print and check the traces")
+    mode.add_argument("--load", action="store_true", help="send many, print how fast it went")
+    mode.add_argument("--service", choices=SERVICES, help="run one service, as it is run by us")
+    parser.add_argument("--any-ports", action="store_true", help="take any free ports")
+    parser.add_argument("--data", type=Path, default=Path("var"), help="folder (%(default)s)")
+    default = Load()
+    load = parser.add_argument_group("with --load")
+    load.add_argument("--orders", type=int, default=default.orders, help="(%(default)s)")
+    load.add_argument("--seconds", type=float, default=default.seconds, help="(%(default)s)")
+    load.add_argument("--customers", type=int, default=default.customers, help="(%(default)s)")
+    load.add_argument("--kills", type=int, default=default.kills, help="kill -9 so many services")
     options = parser.parse_args(arguments)
     if options.service:
-        from example_app.process import run as run_service
+        from example_app.process import run
 
-        return run_service(options.service)
-    if options.demo:
-        return run()
-    return serve(options.host, options.port, options.database)
-
-
-def serve(host: str, port: int, database: Path) -> int:
-    """Serve until Ctrl-C or SIGTERM; return the exit status."""
-    # Without an exporter named, a newcomer sees the spans right here.
-    os.environ.setdefault("OTEL_TRACES_EXPORTER", "console")
-    key = os.environ.get("EXAMPLE_PAYMENT_KEY", secrets.token_urlsafe()).encode()
+        return run(options.service)
+    ports = ANY_PORTS if options.any_ports else PORTS
     try:
-        with (
-            stop_signals() as stop_signal,
-            order_service(database, key) as app,
-            serving(app, host, port) as url,
-        ):
-            print(invitation(url, key), flush=True)
+        if options.demo:
+            with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
+                return show(system)
+        if options.load:
+            wanted = Load(
+                orders=options.orders,
+                seconds=options.seconds,
+                customers=options.customers,
+                kills=options.kills,
+            )
+            with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
+                return drive_and_check(system, wanted)
+        with stop_signals() as stop_signal, running(options.data, ports) as system:
+            print(invitation(system), flush=True)
             stop_signal()
-    except OSError as error:
-        print(f"cannot serve {database} on {host}:{port}: {error}", file=sys.stderr)
+    except (OSError, NotStarted) as error:
+        print(f"cannot run: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-def invitation(url: str, key: bytes) -> str:
-    """Return what to try, ready to be pasted into a shell."""
-    payment = '{"orderId": "ORD123456", "outcome": "paid"}'
-    signed = signature.sign(key, payment.encode())
-    return f"""\
-The order service is at {url}; Ctrl-C stops it. Try:
+def show(system: System) -> int:
+    """Run the demo; to someone at a terminal leave the system to look at until Ctrl-C."""
+    from example_app.demo.run import run
 
-curl -i {url}/orders -d orderId=ORD123456 -d userId=U987654 -d sku=BOLT-M8 -d quantity=2
-curl -i {url}/orders/ORD123456
-curl -i {url}/payments/callback --json '{payment}' -H '{signature.HEADER}: {signed}'
+    print(urls(system), flush=True)
+    with stop_signals() as stop_signal:
+        status = run(system)
+        if sys.stdin.isatty():
+            print(f"\n{invitation(system)}", flush=True)
+            stop_signal()
+    return status
+
+
+def drive_and_check(system: System, wanted: Load) -> int:
+    """Drive load, print how it went; 1 if an accepted order was lost or doubled."""
+    from example_app.load.ledger import Ledger, NotSettled
+
+    outcome = drive(system, wanted)
+    print(outcome)
+    with closing(Ledger(system)) as ledger:
+        try:
+            print(", ".join(f"{number} {what}" for what, number in ledger.settle().items()))
+        except NotSettled as error:
+            print(f"not settled: {error}", file=sys.stderr)
+            return 1
+        problems = list(ledger.problems(outcome.accepted))
+    print(*problems[:20], f"{len(problems)} orders lost or doubled", sep="\n")
+    return 1 if problems else 0
+
+
+def urls(system: System) -> str:
+    """Return where each service is."""
+    return "\n".join(f"{name:<15}{it}" for name, it in system.around.services.items())
+
+
+def invitation(system: System) -> str:
+    """Return what to try, ready to be pasted into a shell."""
+    gateway = system.url(GATEWAY)
+    return f"""\
+{urls(system)}
+
+The order system is at {gateway}, its traces are at {system.url(VIEWER)}; Ctrl-C stops it. Try:
+
+curl -i {gateway}/orders -H "X-Nonce: $(date +%s%N)" \\
+     -d orderId=ORD1 -d userId=U1 -d sku=BOLT-M8 -d quantity=2
+curl -i {gateway}/orders/ORD1
+curl -i {gateway}/users/U1/orders
+curl -i {gateway}/stock/BOLT-M8
+curl -i {system.url(ORDERS)}/stats
 """
 
 

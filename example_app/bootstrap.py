@@ -104,16 +104,12 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 
     # Callers outside neither choose our trace nor our sampling.
     app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
-    with ExitStack() as parts:
-        services = [
-            parts.enter_context(
-                closing(
-                    HttpService(name, around.directory(), around.tracer(GATEWAY), GATEWAY_TIMEOUT_S)
-                )
-            )
-            for name in (ORDERS, INVENTORY)
-        ]
-        app.register_blueprint(gateway_routes(*services, around.cache()))
+    directory, tracer = around.directory(), around.tracer(GATEWAY)
+    with (
+        closing(HttpService(ORDERS, directory, tracer, GATEWAY_TIMEOUT_S)) as orders,
+        closing(HttpService(INVENTORY, directory, tracer, GATEWAY_TIMEOUT_S)) as inventory,
+    ):
+        app.register_blueprint(gateway_routes(orders, inventory, around.cache()))
         yield app
 
 

@@ -197,7 +197,7 @@ class _Service:
     def _run(self) -> None:
         """Run the process until it ends."""
         # In a session of its own, as Ctrl-C is for us, who stop them in order.
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603 - the command is our own
             [sys.executable, "-m", "example_app", "--service", self.name],
             env=self._environment(),
             stdin=subprocess.PIPE,
@@ -221,7 +221,6 @@ class _Service:
         if self.name == VIEWER:
             ours["OTEL_TRACES_EXPORTER"] = "none"
         elif not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
-            ours["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = (
-                f"{self._around.services[VIEWER]}/v1/traces"
-            )
+            viewer = self._around.services[VIEWER]
+            ours["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = f"{viewer}/v1/traces"
         return {**ours, **os.environ, **self._around.environment(), "OTEL_SERVICE_NAME": self.name}

@@ -76,9 +76,7 @@ class SqliteCache(BaseCache):
         """Close the file."""
         self._connection.close()
 
-    def _write(
-        self, replace: str, key: str, value: Any, timeout: int | timedelta | None
-    ) -> bool:
+    def _write(self, replace: str, key: str, value: Any, timeout: int | timedelta | None) -> bool:
         """Write a value; over one that is there only where the condition `replace` holds."""
         now = time.time()
         until = now + self._normalize_timeout(timeout)

@@ -1,1 +1,1 @@
-"""`python -m example_app --demo`: real requests against real servers, and what they must leave."""
+"""`python -m example_app --demo`: real orders to real processes, and what they must lead to."""

@@ -111,12 +111,8 @@ def _reserve(connection: Connection, order: OrderLines, *, even_if_missing: bool
     if not connection.execute(insert(reservations).on_conflict_do_nothing(), row).rowcount:
         return
     for line in order.lines:
-        if not _add(
-            connection,
-            line.sku,
-            -line.quantity,
-            at_least=None if even_if_missing else line.quantity,
-        ):
+        least = None if even_if_missing else line.quantity
+        if not _add(connection, line.sku, -line.quantity, at_least=least):
             raise _Missing
 
 

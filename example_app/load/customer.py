@@ -50,10 +50,14 @@ class Customer:
     def send(self, body: Any, **headers: str) -> httpx.Response:
         """Send an order once, with a new nonce unless one is given.
 
+        :param body: what is sent as JSON; text and bytes are sent as they are.
         :raises httpx.TransportError: no answer came.
         """
         given = {nonces.HEADER: secrets.token_urlsafe(16), **headers}
-        return self.client.post(f"{self._gateway}/orders", json=body, headers=given)
+        url = f"{self._gateway}/orders"
+        if isinstance(body, str | bytes):
+            return self.client.post(url, content=body, headers=given)
+        return self.client.post(url, json=body, headers=given)
 
     def insist(self, order_id: str, user_id: str, is_over: Callable[[], bool]) -> Attempts:
         """Send an order until it is accepted or refused, or everything `is_over`."""

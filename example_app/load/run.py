@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,27 +19,29 @@ from example_app.bootstrap import FULFILMENT, GATEWAY, INVENTORY, ORDERS, PAYMEN
 from example_app.load.customer import Attempts, Customer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from example_app.system import System
 
 USERS = 100
 KILLED = (ORDERS, PAYMENTS, INVENTORY, FULFILMENT, GATEWAY)
-KILL_EVERY_S = (0.5, 2.0)
+KILL_EVERY_S = (0.2, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """How much.
 
-    :ivar orders: number of orders to send at most.
+    :ivar orders: number of orders to send; with kills, more are sent until those are done.
     :ivar seconds: time after which no more are sent.
     :ivar customers: number of those who send at the same time.
+    :ivar kills: number of times to end a service with SIGKILL, each of them in its turn.
     """
 
     orders: int = 500
     seconds: float = 60.0
     customers: int = 8
+    kills: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,8 @@ class Outcome:
         return "\n".join([*lines, *([f"killed -9   {killed}"] if killed else [])])
 
 
-def drive(system: System, load: Load, *, kill: bool = False, seed: int | None = None) -> Outcome:
-    """Send orders; return what came of each.
-
-    :param kill: whether to end services with SIGKILL all the while, one after the other.
-    :param seed: of when which service is killed.
-    """
+def drive(system: System, load: Load) -> Outcome:
+    """Send orders; return what came of each."""
     gateway = system.url(GATEWAY)
     prefix = f"L{time.time_ns():x}"
     numbers = itertools.count()
@@ -104,7 +102,10 @@ def drive(system: System, load: Load, *, kill: bool = False, seed: int | None = 
 
         def shop() -> None:
             with closing(Customer(gateway)) as customer:
-                while (number := next(numbers)) < load.orders and time.perf_counter() < end:
+                while time.perf_counter() < end:
+                    number = next(numbers)
+                    if number >= load.orders and not killing.is_set():
+                        return
                     # Those sent shortly before the end have as long again to be accepted.
                     attempts = customer.insist(
                         f"{prefix}-{number}",
@@ -114,38 +115,33 @@ def drive(system: System, load: Load, *, kill: bool = False, seed: int | None = 
                     sent.append(attempts)
                     progress.advance(task)
 
-        with _killing(system, seed if kill else None, on=kill) as killed:
-            with ThreadPoolExecutor(load.customers, thread_name_prefix="customer") as pool:
-                for customer in [pool.submit(shop) for _ in range(load.customers)]:
-                    customer.result()
-            seconds = time.perf_counter() - began
+        killed: Counter[str] = Counter()
+        killing = threading.Event()
+        if load.kills:
+            killing.set()
+        with ThreadPoolExecutor(load.customers, thread_name_prefix="customer") as pool:
+            shopping = [pool.submit(shop) for _ in range(load.customers)]
+            try:
+                _kill(system, load.kills, end, killed)
+            finally:
+                killing.clear()
+            for customer in shopping:
+                customer.result()
+        seconds = time.perf_counter() - began
     system.wait_until_ready()
     return Outcome(sent, seconds, killed)
 
 
-@contextmanager
-def _killing(system: System, seed: int | None, *, on: bool) -> Iterator[Counter[str]]:
-    """Kill services for as long as the block lasts, each in its turn before any comes again."""
-    chosen = random.Random(seed)  # noqa: S311 - no secret
-    killed: Counter[str] = Counter()
-    over = threading.Event()
-
-    def run() -> None:
-        order = list(KILLED)
-        chosen.shuffle(order)
-        for name in itertools.cycle(order):
-            if over.wait(chosen.uniform(*KILL_EVERY_S)):
-                return
-            system.wait_until_ready()
-            system.kill(name)
-            killed[name] += 1
-
-    thread = threading.Thread(target=run, name="killer")
-    if on:
-        thread.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        if on:
-            thread.join()
+def _kill(system: System, kills: int, end: float, killed: Counter[str]) -> None:
+    """Kill services at any moment, in any order, but each in its turn before any comes again."""
+    chosen = random.Random()  # noqa: S311 - no secret
+    turns = [
+        name for _ in range(-(-kills // len(KILLED))) for name in chosen.sample(KILLED, len(KILLED))
+    ]
+    for name in turns[:kills]:
+        time.sleep(chosen.uniform(*KILL_EVERY_S))
+        if time.perf_counter() > end:
+            return
+        system.wait_until_ready()
+        system.kill(name)
+        killed[name] += 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Blueprint, abort, g, request, url_for
+from werkzeug.exceptions import HTTPException
 
 from example_app.breaker.guard import Unavailable
 from example_app.events.event import PLACED, new_event
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from flask_bodytrace.capture import BodyCapture
 
 _LISTED = 100
+
+
+class PaymentRequired(HTTPException):
+    """402, which Werkzeug has no exception for."""
+
+    code = 402
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
         abort(503, f"The order cannot be taken now: {error}.")
     if not standing.good:
         parts.inventory.release(order)
-        abort(402, f"{order.user_id} cannot pay.")
+        raise PaymentRequired(f"{order.user_id} cannot pay.")
     stored = StoredOrder(order=order, status=Status.PLACED, body=body, total=reserved.total)
     status = 201
     try:

@@ -417,7 +417,8 @@ def to_json(spans: Sequence[Span]) -> str:
             for resource, scopes in resources.values()
         ]
     }
-    return json.dumps(request, indent=2)
+    # json writes half surrogate pairs, which msgspec refuses, but is slow to indent.
+    return msgspec.json.format(json.dumps(request), indent=2)
 
 
 def _span_json(span: Span) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 from types import MappingProxyType
@@ -586,37 +585,38 @@ class Exchange:
 class _TracedResponse:
     """A response iterable inside its request's context, which ends with it.
 
-    It runs in a copy of the `contextvars` the application returned in. So what a generator attaches
-    or pushes before a yield it can take off after, whichever thread asks for the next chunk, and
-    nothing of it stays on a thread when the client leaves.
+    What the iterable attached by the end of a chunk is there again for the next one, and never on
+    the thread in between. Not in a copy of the `contextvars`: Flask's test client pops what
+    `stream_with_context` pushed, and may do so only where it was pushed.
     """
 
-    __slots__ = ("_exchange", "_iterable", "_iterator", "_variables")
+    __slots__ = ("_context", "_exchange", "_iterable", "_iterator")
 
     def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
         self._exchange = exchange
+        self._context = exchange.context
         self._iterable: Iterable[bytes] = iterable
         self._iterator: Iterator[bytes] | None = None
-        self._variables = copy_context()
-        if runtime.current() is not exchange.context:
-            # The instrumentation whose span was taken over has ended it, and cleared up.
-            self._variables.run(runtime.attach, exchange.context)
 
     def __iter__(self) -> _TracedResponse:
         return self
 
     def __next__(self) -> bytes:
         exchange = self._exchange
+        token = runtime.attach(self._context)
         try:
             if self._iterator is None:
-                self._iterator = self._variables.run(iter, self._iterable)
-            chunk = self._variables.run(next, self._iterator)
+                self._iterator = iter(self._iterable)
+            chunk = next(self._iterator)
+            self._context = runtime.current()
         except StopIteration:
             exchange.end_span()
             raise
         except BaseException as error:
             exchange.broke(error)
             raise
+        finally:
+            runtime.detach(token)
         if exchange.remaining >= 0:
             exchange.remaining -= len(chunk)
             if exchange.remaining <= 0:
@@ -626,24 +626,25 @@ class _TracedResponse:
 
     def close(self) -> None:
         close = getattr(self._iterable, "close", None)
+        token = runtime.attach(self._context)
         try:
             if close is not None:
-                self._variables.run(close)
+                close()
         except BaseException as error:
             self._exchange.broke(error)
             raise
         finally:
+            runtime.detach(token)
             self._exchange.finish()
 
     def __del__(self) -> None:
-        # A server that never closes it must not keep the span open for ever.
-        self._variables.run(self._drop)
-        self._exchange.finish()
-
-    def _drop(self) -> None:
-        """Let a generator that is still suspended end where it ran."""
+        # A server that never closes it must not keep the span open for ever; and a generator that
+        # is still suspended ends where it ran.
+        token = runtime.attach(self._context)
         self._iterator = None
         self._iterable = ()
+        runtime.detach(token)
+        self._exchange.finish()
 
 
 def _is_server_span_of_another(span: Span) -> bool:

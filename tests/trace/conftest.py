@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,7 @@ from flask import Flask
 from opentelemetry import propagate
 from opentelemetry.context import get_current
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, format_span_id, format_trace_id
 from werkzeug.serving import make_server
@@ -21,6 +21,25 @@ from flask_bodytrace import BodyTrace, BusinessIdGenerator
 
 class Spans(InMemorySpanExporter):
     """What was exported, to be asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = threading.Condition()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        with self._more:
+            result = super().export(spans)
+            self._more.notify_all()
+        return result
+
+    def soon(self, *names: str) -> None:
+        """Wait for spans of these names: a client may have its answer before the server is done."""
+
+        def there() -> bool:
+            return set(names) <= {span.name for span in self.all}
+
+        with self._more:
+            assert self._more.wait_for(there, 20), [span.name for span in self.all]
 
     @property
     def all(self) -> list[ReadableSpan]:

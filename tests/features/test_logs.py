@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import structlog
-from flask import Flask, Response, stream_with_context
+from flask import Flask, Response, request, stream_with_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
+    ALWAYS_ON,
     ParentBased,
     Sampler,
     TraceIdRatioBased,
@@ -270,8 +271,9 @@ def test_records_made_while_streaming_belong_to_the_request(
     assert kept[0].__dict__["otelTraceID"] == f"{context.trace_id:032x}"
 
 
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
 def test_a_record_made_while_the_body_is_read_reads_nothing(
-    make_app: MakeApp, kept: list[logging.LogRecord]
+    make_app: MakeApp, kept: list[logging.LogRecord], sampler: Sampler
 ) -> None:
     class Chatty:
         """A server's input that logs whenever it is read."""
@@ -284,10 +286,11 @@ def test_a_record_made_while_the_body_is_read_reads_nothing(
             data, self.left = self.left[:size], self.left[size:]
             return data
 
-    app = make_app(ids=IDS, logs=True)
+    app = make_app(ids=IDS, logs=True, tracer_provider=TracerProvider(sampler=sampler))
 
     @app.post("/orders")
     def create() -> str:
+        request.get_data()
         trace = current_trace()
         assert trace is not None
         return trace.ids["order.id"]

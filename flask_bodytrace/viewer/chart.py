@@ -55,8 +55,7 @@ def latency_chart(summaries: Sequence[Summary]) -> LatencyChart | None:
 
     dots = [
         Dot(
-            # The margins keep dots whole, and clear of the labels at the left.
-            round(8 + 91 * ((summary.start - first) / (last - first) if last > first else 0.5), 2),
+            round(1 + 98 * ((summary.start - first) / (last - first) if last > first else 0.5), 2),
             height(duration),
             summary,
         )

@@ -32,7 +32,9 @@ def mermaid(spans: Sequence[Span]) -> str:
     rows = waterfall(spans).rows
     by_id = {span.span_id: span for span in spans}
     names: dict[str, str] = {}
-    calls = []
+    calls: list[str] = []
+    # Each call's answer comes after what it called in turn.
+    answers: list[tuple[int, str]] = []
     shown = [
         row
         for row in rows
@@ -40,6 +42,8 @@ def mermaid(spans: Sequence[Span]) -> str:
         or parent.service != row.span.service
     ]
     for row in shown[:_MAX_CALLS]:
+        while answers and answers[-1][0] >= row.depth:
+            calls.append(answers.pop()[1])
         span = row.span
         parent = by_id.get(span.parent_id or "")
         target = names.setdefault(span.service, f"s{len(names)}")
@@ -49,7 +53,9 @@ def mermaid(spans: Sequence[Span]) -> str:
             f"{status or ('error' if span.failed else 'ok')} in {display.duration(span.duration)}"
         )
         calls.append(f"    {source}->>{target}: {_label(span.name)}")
-        calls.append(f"    {target}--{'x' if span.failed else '>>'}{source}: {_label(answer)}")
+        arrow = "x" if span.failed else ">>"
+        answers.append((row.depth, f"    {target}--{arrow}{source}: {_label(answer)}"))
+    calls += [line for _, line in reversed(answers)]
     lines = ["sequenceDiagram", "    participant caller"]
     lines += [f"    participant {short} as {_label(name)}" for name, short in names.items()]
     lines += calls

@@ -93,9 +93,9 @@ def test_mermaid_shows_the_calls_between_services(make_span: Callable[..., Span]
         "    participant s0 as orders",
         "    participant s1 as pay",
         "    caller->>s0: POST /orders",
-        "    s0-->>caller: ok in 30 ms",
         "    s0->>s1: POST /pay",
         "    s1--xs0: error in 15 ms",
+        "    s0-->>caller: ok in 30 ms",
     ]
 
 

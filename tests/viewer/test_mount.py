@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from flask import Flask, abort
 from flask.testing import FlaskClient
 from opentelemetry.sdk.resources import Resource
@@ -215,3 +219,44 @@ def test_logging_itself_is_left_as_it_was(provider: TracerProvider) -> None:
     handlers = list(logging.getLogger().handlers)
     make_app(provider)
     assert logging.getLogger().handlers == handlers
+
+
+APPLICATION = """
+from flask import Flask
+from flask_bodytrace import BodyTrace
+app = Flask(__name__)
+BodyTrace(app)
+
+@app.get("/hello")
+def hello():
+    return "hello"
+"""
+
+
+@pytest.mark.parametrize(("flags", "status"), [(["--debug"], 200), ([], 404)])
+def test_flask_debug_shows_it_without_a_setting(
+    tmp_path: Path, flags: list[str], status: int
+) -> None:
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("FLASK_", "OTEL_"))
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "--app", "shop", *flags, "run", "--port", "0"]
+        + (["--no-reload"] if flags else []),
+        cwd=tmp_path,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        url = next(found[0] for line in process.stderr if (found := re.search(r"http://\S+", line)))
+        assert requests.get(f"{url}/hello", timeout=10).text == "hello"
+        answer = requests.get(f"{url}{PATH}", timeout=10)
+        assert answer.status_code == status
+        assert ("GET /hello" in answer.text) is (status == 200)
+    finally:
+        process.kill()
+        process.communicate()

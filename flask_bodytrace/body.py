@@ -358,11 +358,21 @@ class CachedBody:
             return self._data
         parts = [self._stored(0, self._size)] if self._size else []
         if not self.complete:
-            if self.declared is None:
+            declared = self.declared
+            if declared is None:
                 if not self._take_to_end(parts):
                     return None
             else:
-                self._take_declared(parts, self.declared - self._size)
+                if not parts:
+                    # Nearly every body comes in one read: a third of the steps of what follows.
+                    data = self._take(declared)
+                    if len(data) == declared:
+                        self._data = data
+                        self._size = declared
+                        self.complete = True
+                        return data
+                    parts.append(data)
+                self._take_declared(parts, declared - sum(map(len, parts)))
         # Nothing from here on can fail, and `complete` is said last.
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._data = data
@@ -756,7 +766,10 @@ def _read_raw(source: io.RawIOBase, size: int, *, line: bool) -> bytes:
 def _declared_length(environ: WSGIEnvironment) -> int | None:
     """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3)."""
     text = environ.get("CONTENT_LENGTH")
-    if not text or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+    if not text or (
+        "HTTP_TRANSFER_ENCODING" in environ
+        and "chunked" in environ["HTTP_TRANSFER_ENCODING"].lower()
+    ):
         return None
     text = text.strip()
     # Nineteen digits are more than any disk holds, and int() refuses some thousands.

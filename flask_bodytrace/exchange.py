@@ -6,10 +6,7 @@ once per kind and leaves the application's answer as it is.
 
 from __future__ import annotations
 
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter, time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,84 +28,28 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
-    Tracer,
-    TracerProvider,
     format_span_id,
     format_trace_id,
     get_current_span,
 )
 from opentelemetry.trace.propagation import _SPAN_KEY
-from werkzeug.wsgi import FileWrapper
 
 from . import propagation, runtime, spans
-from .body import BodyRules, BodyStream, CachedBody
-from .headers import HeaderWriter
-from .ids import IdExtractor
-from .sampling import Foresight
+from .body import BodyStream, CachedBody
 from .sources import IdSources
-from .spans import Redactor
+from .streaming import TracedResponse, is_file
 from .trace import TRACE_KEY, RequestTrace
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from .capture import BodyCapture
-    from .metrics import ServerMetrics, Started
-    from .relay import Relay, RelayedCalls
+    from .metrics import Started
+    from .plan import Plan, Route
+    from .relay import RelayedCalls
 
-_log = logging.getLogger("flask_bodytrace")
 _ids = RandomIdGenerator()
 _BODYLESS = frozenset({204, 304})
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What a framework knows of a request once its URL is matched."""
-
-    rule: str | None
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the settings of one application were made into, once: plain values and callables.
-
-    :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
-    :param late_span: whether somebody else starts the server span after us.
-    :param span_of: environ -> the server span somebody else started since; None before that.
-    """
-
-    provider: TracerProvider
-    tracer: Tracer
-    bodies: BodyRules
-    ids: IdExtractor
-    scan_limit: int
-    trace_key: str
-    hash_key: str = field(repr=False)
-    baggage: bool
-    incoming: Any
-    excluded: re.Pattern[str] | None
-    headers: HeaderWriter | None
-    metrics: ServerMetrics | None
-    capture: BodyCapture | None
-    redactor: Redactor
-    chooses_trace_id: bool
-    captures_request_headers: bool
-    captures_response_headers: bool
-    route_of: Callable[[WSGIEnvironment], Route | None] = lambda _environ: None
-    late_span: Callable[[], bool] = lambda: False
-    span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
-    logs: bool = False
-    relay: Relay | None = None
-    foresight: Foresight | None = None
-    service_name: str = ""
-    reported: set[str] = field(default_factory=set)
-
-    def report(self, stage: str) -> None:
-        """Log the current exception, the first time anything fails at `stage`."""
-        if stage not in self.reported:
-            self.reported.add(stage)
-            _log.exception("tracing failed at %r; the request goes on without (logged once)", stage)
 
 
 def run(
@@ -522,10 +463,10 @@ class Exchange:
         Complete bodies and files that the server sends itself go out as they are.
         """
         # Not list | tuple: making that union takes longer than all else here.
-        if isinstance(iterable, (list, tuple)) or _is_file(iterable, self._environ):
+        if isinstance(iterable, (list, tuple)) or is_file(iterable, self._environ):
             self.finish()
             return iterable
-        return _TracedResponse(self, iterable)
+        return TracedResponse(self, iterable)
 
     def end_span(self) -> None:
         """The answer is out: record its outcome, once."""
@@ -582,71 +523,6 @@ class Exchange:
             self._environ[TRACE_KEY] = self._outer
 
 
-class _TracedResponse:
-    """A response iterable inside its request's context, which ends with it.
-
-    What the iterable attached by the end of a chunk is there again for the next one, and never on
-    the thread in between. Not in a copy of the `contextvars`: Flask's test client pops what
-    `stream_with_context` pushed, and may do so only where it was pushed.
-    """
-
-    __slots__ = ("_context", "_exchange", "_iterable", "_iterator")
-
-    def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
-        self._exchange = exchange
-        self._context = exchange.context
-        self._iterable: Iterable[bytes] = iterable
-        self._iterator: Iterator[bytes] | None = None
-
-    def __iter__(self) -> _TracedResponse:
-        return self
-
-    def __next__(self) -> bytes:
-        exchange = self._exchange
-        token = runtime.attach(self._context)
-        try:
-            if self._iterator is None:
-                self._iterator = iter(self._iterable)
-            chunk = next(self._iterator)
-            self._context = runtime.current()
-        except StopIteration:
-            exchange.end_span()
-            raise
-        except BaseException as error:
-            exchange.broke(error)
-            raise
-        finally:
-            runtime.detach(token)
-        if exchange.remaining >= 0:
-            exchange.remaining -= len(chunk)
-            if exchange.remaining <= 0:
-                # All that Content-Length promised: test clients may never ask for the end.
-                exchange.end_span()
-        return chunk
-
-    def close(self) -> None:
-        close = getattr(self._iterable, "close", None)
-        token = runtime.attach(self._context)
-        try:
-            if close is not None:
-                close()
-        except BaseException as error:
-            self._exchange.broke(error)
-            raise
-        finally:
-            runtime.detach(token)
-            self._exchange.finish()
-
-    def __del__(self) -> None:
-        # A server that never closes it must not keep the span open for ever; and a generator that
-        # is still suspended ends where it ran.
-        token = runtime.attach(self._context)
-        self._iterator = None
-        self._iterable = ()
-        runtime.detach(token)
-        self._exchange.finish()
-
-
 def _is_server_span_of_another(span: Span) -> bool:
     """Whether OpenTelemetry's own middleware already started this request's server span.
 
@@ -656,16 +532,6 @@ def _is_server_span_of_another(span: Span) -> bool:
         return False
     ours: Any = otel_context.get_value(TRACE_KEY)
     return ours is None or ours.span is not span
-
-
-def _is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:
-    wrapper = environ.get("wsgi.file_wrapper")
-    if isinstance(wrapper, type):
-        return isinstance(iterable, wrapper)
-    # uWSGI's wrapper is a function that returns the file itself.
-    return (
-        wrapper is not None and not isinstance(iterable, FileWrapper) and hasattr(iterable, "read")
-    )
 
 
 def _url(environ: WSGIEnvironment) -> str:

@@ -21,11 +21,12 @@ from werkzeug.exceptions import HTTPException
 from . import runtime, sdk
 from .body import BodyRules
 from .exceptions import BodyTraceError, ConfigError
-from .exchange import Exchange, Plan, Route, run
+from .exchange import Exchange, run
 from .headers import HeaderWriter
 from .hooks import Hooks, RequestHook, ResponseHook
 from .ids import compile_rules
 from .metrics import ServerMetrics
+from .plan import Plan, Route
 from .pool import BufferPool
 from .propagation import BusinessIdGenerator
 from .request import ReplayableRequest, replayable, tracing_globals

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .body import BodyStream, CachedBody
-from .exchange import Route, run
+from .exchange import run
 from .extension import make_plan
+from .plan import Plan, Route
 from .settings import load
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
-
-    from .exchange import Plan
 
 
 class BodyTraceMiddleware:

@@ -1,0 +1,92 @@
+"""What goes to the server: the application's iterable, inside its request until it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import FileWrapper
+
+from . import runtime
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .exchange import Exchange
+
+
+class TracedResponse:
+    """A response iterable inside its request's context, which ends with it.
+
+    What the iterable attached by the end of a chunk is there again for the next one, and never on
+    the thread in between. Not in a copy of the `contextvars`: Flask's test client pops what
+    `stream_with_context` pushed, and may do so only where it was pushed.
+    """
+
+    __slots__ = ("_context", "_exchange", "_iterable", "_iterator")
+
+    def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
+        self._exchange = exchange
+        self._context = exchange.context
+        self._iterable: Iterable[bytes] = iterable
+        self._iterator: Iterator[bytes] | None = None
+
+    def __iter__(self) -> TracedResponse:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self._exchange
+        token = runtime.attach(self._context)
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._iterable)
+            chunk = next(self._iterator)
+            self._context = runtime.current()
+        except StopIteration:
+            exchange.end_span()
+            raise
+        except BaseException as error:
+            exchange.broke(error)
+            raise
+        finally:
+            runtime.detach(token)
+        if exchange.remaining >= 0:
+            exchange.remaining -= len(chunk)
+            if exchange.remaining <= 0:
+                # All that Content-Length promised: test clients may never ask for the end.
+                exchange.end_span()
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's iterable, and end the request whatever comes of that."""
+        close = getattr(self._iterable, "close", None)
+        token = runtime.attach(self._context)
+        try:
+            if close is not None:
+                close()
+        except BaseException as error:
+            self._exchange.broke(error)
+            raise
+        finally:
+            runtime.detach(token)
+            self._exchange.finish()
+
+    def __del__(self) -> None:
+        # A server that never closes it must not keep the span open for ever; and a generator that
+        # is still suspended ends where it ran.
+        token = runtime.attach(self._context)
+        self._iterator = None
+        self._iterable = ()
+        runtime.detach(token)
+        self._exchange.finish()
+
+
+def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Whether the server sends `iterable` itself, as a file: then nothing may come in between."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(wrapper, type):
+        return isinstance(iterable, wrapper)
+    # uWSGI's wrapper is a function that returns the file itself.
+    return (
+        wrapper is not None and not isinstance(iterable, FileWrapper) and hasattr(iterable, "read")
+    )

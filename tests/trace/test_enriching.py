@@ -128,6 +128,48 @@ def test_once_it_is_off_again_the_span_is_ours(provider: TracerProvider, spans: 
     assert spans.server().instrumentation_scope.name == "flask_bodytrace"
 
 
+def test_what_streams_after_their_span_has_ended_still_belongs_to_it(
+    provider: TracerProvider, spans: Any, instrumented: Callable[[Flask], None]
+) -> None:
+    app = Flask("streams")
+    tracer = provider.get_tracer("app")
+    instrumented(app)
+    BodyTrace(app, tracer_provider=provider)
+
+    @app.get("/")
+    def view() -> Response:
+        def chunks() -> Iterator[bytes]:
+            for _ in range(2):
+                with tracer.start_as_current_span("chunk"):
+                    trace = current_trace()
+                    assert trace is not None
+                    chunk = trace.span_id.encode()
+                yield chunk
+
+        return Response(chunks())
+
+    response = app.test_client().get("/")
+    server = spans.server().get_span_context().span_id
+    assert response.text == f"{server:016x}" * 2
+    parents = [span.parent.span_id for span in spans.all if span.name == "chunk"]
+    assert parents == [server] * 2
+
+
+def test_hooks_before_theirs_find_no_trace_yet_and_do_no_harm(
+    provider: TracerProvider, spans: Any, instrumented: Callable[[Flask], None]
+) -> None:
+    app = shop(provider)
+    seen: list[str] = []
+    app.url_value_preprocessor(lambda _endpoint, _values: seen.append(g.trace.trace_id))
+    app.before_request(lambda: seen.append(g.trace.trace_id))
+    instrumented(app)
+    app.before_request(lambda: seen.append(g.trace.trace_id))
+    BodyTrace(app, tracer_provider=provider, **SETTINGS)
+    check(app, spans, name="POST /orders/<item>")
+    trace_id = f"{spans.server().get_span_context().trace_id:032x}"
+    assert seen == ["0" * 32, "0" * 32, trace_id]
+
+
 @pytest.mark.parametrize("path", ["/fails", "/nowhere"])
 def test_errors_are_theirs_to_record_and_ours_to_name(
     provider: TracerProvider, spans: Any, instrumented: Callable[[Flask], None], path: str

@@ -208,6 +208,36 @@ def test_t15_gunicorn_with_preload_and_two_workers(
         assert trouble not in output, output
 
 
+def test_t06_uwsgi_sends_the_file_itself(tmp_path: Path) -> None:
+    uwsgi = Path(sys.executable).with_name("uwsgi")
+    if not uwsgi.exists():
+        pytest.skip("uWSGI comes as source, and building it needs a compiler")
+    sent = tmp_path / "sent.py"
+    sent.write_text("x" * 200_000)
+    (tmp_path / "shop.py").write_text(
+        SHOP + "\nimport uwsgi\ninner = app.wsgi_app\n"
+        "def noting(environ, start_response):\n"
+        "    iterable = inner(environ, start_response)\n"
+        "    print('returned', type(iterable).__name__, flush=True)\n"
+        "    return iterable\n"
+        "app.wsgi_app = noting\n"
+        "@app.get('/large')\n"
+        "def large():\n"
+        "    return send_file('sent.py')\n"
+    )
+    port = free_port()
+    command = [
+        str(uwsgi), "--http-socket", f"127.0.0.1:{port}", "--module", "shop:app", "--master",
+        "--die-on-term", "--need-app", "--enable-threads", "--virtualenv", sys.prefix,
+    ]  # fmt: skip
+    with running(command, tmp_path, dict(os.environ), "spawned uWSGI worker") as (_, lines, _):
+        answer = requests.get(f"http://127.0.0.1:{port}/large", timeout=20)
+        assert answer.text == sent.read_text()
+        assert answer.headers["X-Trace-ID"]
+    # The open file, and no wrapper of ours or of Werkzeug's around it.
+    assert "returned BufferedReader\n" in lines
+
+
 def test_t24_the_reloader_of_flask_run(
     collector: tuple[Collector, dict[str, str]], tmp_path: Path
 ) -> None:

@@ -391,6 +391,10 @@ class Exchange:
         """The server's, with the trace headers added, on every status."""
         try:
             headers = self._respond(status, headers)
+            capture = self._plan.capture
+            if capture is not None and self._plan.span_of(self._environ) is self.span:
+                # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+                self._capture_body(capture)
         except Exception:  # noqa: BLE001 - the answer goes out as it is
             self._plan.report("respond")
         if exc_info is None:
@@ -481,7 +485,7 @@ class Exchange:
             self._plan.report("finish")
 
     def _capture_body(self, capture: BodyCapture) -> None:
-        if self._outer is not None or not self._recording:
+        if self._outer is not None or not self.span.is_recording():
             return
         failed = self._error is not None or self._status is None or self._status >= 500
         try:
@@ -499,18 +503,20 @@ class Exchange:
         elif self._broken or self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
         metrics = self._plan.metrics
-        if metrics is not None and self._counted is not None:
-            metrics.finished(
-                self._counted,
-                seconds=perf_counter() - self._start,
-                status=self._status,
-                route=self._route,
-                protocol=self._environ.get("SERVER_PROTOCOL", ""),
-                error_type=error_type,
-                body_size=self.body.size,
-                context=self.context,
-            )
-        span.end()
+        try:
+            if metrics is not None and self._counted is not None:
+                metrics.finished(
+                    self._counted,
+                    seconds=perf_counter() - self._start,
+                    status=self._status,
+                    route=self._route,
+                    protocol=self._environ.get("SERVER_PROTOCOL", ""),
+                    error_type=error_type,
+                    body_size=self.body.size,
+                    context=self.context,
+                )
+        finally:
+            span.end()
 
     def finish(self) -> None:
         """The request is over: span ended, body released; any further call does nothing."""

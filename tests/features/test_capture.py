@@ -9,7 +9,11 @@ import pytest
 from flask import Flask, Response, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
+from opentelemetry.sdk.trace import TracerProvider
 
+from flask_bodytrace import BodyTrace
 from flask_bodytrace.capture import BodyCapture
 from flask_bodytrace.spans import REDACTED, Redactor
 
@@ -278,6 +282,31 @@ def test_an_excluded_route_captures_nothing(make_app: MakeApp, spans: SpanRecord
     app = reading(make_app(capture_body="always", excluded_urls="/read"))
     app.test_client().post("/read", json={"a": 1})
     assert spans.finished == []
+
+
+@pytest.mark.parametrize("other", ["middleware", "flask", "flask, before ours"])
+@pytest.mark.parametrize("when", ["always", "errors"])
+def test_the_span_of_another_instrumentation_gets_the_body_too(
+    provider: TracerProvider,
+    spans: SpanRecorder,
+    caplog: pytest.LogCaptureFixture,
+    other: str,
+    when: str,
+) -> None:
+    app = Flask("shop")
+    instrumentor = FlaskInstrumentor()
+    if other == "flask, before ours":
+        instrumentor.instrument_app(app, tracer_provider=provider)  # type: ignore[no-untyped-call]
+    BodyTrace(app, tracer_provider=provider, capture_body=when)
+    if other == "flask":
+        instrumentor.instrument_app(app, tracer_provider=provider)  # type: ignore[no-untyped-call]
+    elif other == "middleware":
+        app.wsgi_app = OpenTelemetryMiddleware(  # type: ignore[method-assign]
+            app.wsgi_app, tracer_provider=provider
+        )
+    reading(app).test_client().post("/unavailable", json={"a": 1})
+    assert only(spans)[CONTENT] == '{"a":1}'
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
 def test_a_failure_to_capture_leaves_the_answer_and_the_span(

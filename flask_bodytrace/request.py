@@ -57,7 +57,9 @@ class ReplayableRequest(Request):
             body = CachedBody(self.environ, self.body_rules)
             if self.environ[BODY_KEY] is body:
                 self._own_body = body
-        body.check_limit(self.max_content_length)
+        limit = self.max_content_length
+        if limit is not None or body.max_length is not None:
+            body.check_limit(limit)
         return body
 
     def get_data(  # type: ignore[override]  # Werkzeug's overloads say the same
@@ -83,9 +85,8 @@ class ReplayableRequest(Request):
                 # The form parser took the body: Werkzeug's answer is what it left over.
                 data = unparsed.read()
             else:
-                body = self._body()
-                data = body.getvalue()
-                body.rewind()
+                data = self._body().getvalue()
+                self._rewind()
                 if cache:
                     self._cached_data = data
         return data.decode(errors="replace") if as_text else data
@@ -111,9 +112,12 @@ class ReplayableRequest(Request):
         if not replaced:
             # Werkzeug pins the stream it parsed; ours starts over for the next reader.
             self.__dict__.pop("stream", None)
-            stream = self.environ["wsgi.input"]
-            if type(stream) is BodyStream:
-                stream.body.rewind()
+            self._rewind()
+
+    def _rewind(self) -> None:
+        stream = self.environ["wsgi.input"]
+        if type(stream) is BodyStream and stream.body.replayable:
+            stream.position = 0
 
     def close(self) -> None:
         """Close uploaded files, and the body if this request made it for itself."""

@@ -28,8 +28,6 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
-    format_span_id,
-    format_trace_id,
     get_current_span,
 )
 from opentelemetry.trace.propagation import _SPAN_KEY
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 
 _ids = RandomIdGenerator()
 _BODYLESS = frozenset({204, 304})
+_LENGTH_SIZE = len("Content-Length")
 
 
 def run(
@@ -94,6 +93,8 @@ class Exchange:
     _writes_headers = True
     calls: RelayedCalls | None = None
     correlation_id: str | None = None
+    is_complete = False
+    """Whether the answer is all there when the application returns, and its close() is ours."""
     parent_span_id: int | None = None
     remaining = -1
     span: Span = INVALID_SPAN
@@ -408,38 +409,35 @@ class Exchange:
             self._adopt_late()
         if self._recording or self._counted is not None or self.calls is not None:
             self.bind()
-        if self._status in _BODYLESS or self._environ.get("REQUEST_METHOD") == "HEAD":
-            self.remaining = 0
-        else:
-            for name, value in headers:
-                if name.lower() == "content-length" and value.isdigit():
-                    self.remaining = int(value)
+        if not self.is_complete:
+            self.remaining = self._promised(headers)
         if not self.body.complete and self.body.settle():
             headers = [*headers, ("Connection", "close")]
-        if plan.captures_response_headers and self._owner and self.span.is_recording():
+        if self._recording and plan.captures_response_headers and self._owner:
             spans.capture_response_headers(self.span, headers)
-        span_context = self.span.get_span_context()
-        if (
-            plan.headers is None
-            or not self._writes_headers
-            or not span_context.is_valid
-            # Without an SDK, "our" span is the caller's.
-            or span_context.is_remote
-        ):
+        if plan.headers is None or not self._writes_headers:
             return headers
-        parent = None if self.parent_span_id is None else format_span_id(self.parent_span_id)
+        trace_id, span_id, is_remote, flags, _, is_valid = self.span.get_span_context()
+        # Without an SDK, "our" span is the caller's.
+        if is_remote or not is_valid:
+            return headers
+        parent = None if self.parent_span_id is None else f"{self.parent_span_id:016x}"
         calls = None
         if self.calls is not None:
             name = spans.span_name(self._method, self._route)
             calls = self.calls.metrics(self.span, parent, name, self._status)
         return plan.headers.write(
-            headers,
-            format_trace_id(span_context.trace_id),
-            format_span_id(span_context.span_id),
-            parent,
-            span_context.trace_flags,
-            calls,
+            headers, f"{trace_id:032x}", f"{span_id:016x}", parent, flags, calls
         )
+
+    def _promised(self, headers: list[tuple[str, str]]) -> int:
+        """How many bytes the answer will have, if it says so; else -1."""
+        if self._status in _BODYLESS or self._environ.get("REQUEST_METHOD") == "HEAD":
+            return 0
+        for name, value in headers:
+            if len(name) == _LENGTH_SIZE and name.lower() == "content-length" and value.isdigit():
+                return int(value)
+        return -1
 
     def failed(self, error: BaseException) -> None:
         """An exception happened, whether or not an error handler answers for it."""
@@ -466,6 +464,9 @@ class Exchange:
 
         Complete bodies and files that the server sends itself go out as they are.
         """
+        if self.is_complete:
+            self.end_span()
+            return iterable
         # Not list | tuple: making that union takes longer than all else here.
         if isinstance(iterable, (list, tuple)) or is_file(iterable, self._environ):
             self.finish()
@@ -477,6 +478,8 @@ class Exchange:
         if self._finished:
             return
         self._finished = True
+        if not self._recording and self._counted is None:
+            return
         try:
             if self._plan.capture is not None:
                 self._capture_body(self._plan.capture)

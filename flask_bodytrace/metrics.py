@@ -80,7 +80,8 @@ class ServerMetrics:
         if not self._recording:
             # The API has no question for this: its stand-in keeps the real instrument, once there.
             instrument = getattr(self._duration, "_real_instrument", self._duration)
-            self._recording = instrument is not None and not isinstance(instrument, NoOpHistogram)
+            if instrument is not None:
+                self._recording = not isinstance(instrument, NoOpHistogram)
         return self._recording
 
     def started(self, method: str, scheme: str) -> Started | None:

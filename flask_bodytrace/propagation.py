@@ -45,6 +45,7 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SPAN_HEX = re.compile(r"[0-9a-f]{16}")
 _CORRELATION_ID = re.compile(r"[!-~]+")
+_TRACEPARENT_00 = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _TRACEPARENT = re.compile(
     r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
 )
@@ -69,12 +70,16 @@ def parse_traceparent(traceparent: str, tracestate: str = "") -> SpanContext | N
 
     An invalid tracestate is dropped as a whole and leaves the traceparent standing.
     """
-    match = _TRACEPARENT.fullmatch(traceparent)
-    if match is None:
-        return None
-    version, trace_id, span_id, flags, rest = match.groups()
-    if version == "ff" or (version == "00" and rest):
-        return None
+    match = _TRACEPARENT_00.fullmatch(traceparent)
+    if match is not None:
+        trace_id, span_id, flags = match.groups()
+    else:
+        match = _TRACEPARENT.fullmatch(traceparent)
+        if match is None:
+            return None
+        version, trace_id, span_id, flags, rest = match.groups()
+        if version == "ff" or (version == "00" and rest):
+            return None
     trace, span = int(trace_id, 16), int(span_id, 16)
     if not (trace and span):
         return None

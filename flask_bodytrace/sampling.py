@@ -97,11 +97,10 @@ class Foresight:
                 trace_id = self._generator.generate_trace_id()
                 random = self._generator.is_trace_id_random()
         else:
-            flags = parent.trace_flags
-            trace_id = parent.trace_id
-            state = parent.trace_state
+            # A tuple, so that its properties need not be called one by one.
+            trace_id, _, is_remote, flags, state, _ = parent
             random = flags & TraceFlags.RANDOM_TRACE_ID != 0
-            bound = (self._remote if parent.is_remote else self._local)[flags & 1]
+            bound = (self._remote if is_remote else self._local)[flags & 1]
         if trace_id & _LIMIT < bound:
             return None
         return NonRecordingSpan(

@@ -20,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link
 
 from flask_bodytrace import BodyTrace
@@ -169,8 +169,19 @@ def test_t22_two_applications_of_one_provider_share_a_picture(provider: TracerPr
     assert changed(first.test_client())[0]["spans"] == 1
 
 
-def test_what_is_not_sampled_is_not_shown() -> None:
-    client = make_app(TracerProvider(sampler=ALWAYS_OFF)).test_client()
+class RecordOnly(Sampler):
+    """For processors that want every span; what is exported, and shown, is another matter."""
+
+    def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+        return SamplingResult(Decision.RECORD_ONLY)
+
+    def get_description(self) -> str:
+        return "record only"
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, RecordOnly()])
+def test_what_is_not_sampled_is_not_shown(sampler: Sampler) -> None:
+    client = make_app(TracerProvider(sampler=sampler)).test_client()
     client.post("/orders", json={"orderId": "ORD7"})
     assert changed(client) == []
 

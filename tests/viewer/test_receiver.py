@@ -110,9 +110,21 @@ def test_an_error_is_a_status_message_of_google_rpc(viewer: Viewer) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_100_megabytes_get_413_not_a_reset_connection(viewer: Viewer, chunked: bool) -> None:
+    connection = http.client.HTTPConnection(viewer.url.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/v1/traces")
+    connection.putheader("Content-Type", "application/x-protobuf")
     step = b"\x00" * (1 << 20)
-    data: Any = (step for _ in range(100)) if chunked else step * 100
-    assert post(viewer, data, PROTOBUF).status_code == 413
+    if chunked:
+        connection.putheader("Transfer-Encoding", "chunked")
+        step = b"100000\r\n" + step + b"\r\n"
+    else:
+        connection.putheader("Content-Length", str(100 << 20))
+    connection.endheaders()
+    for _ in range(100):
+        connection.send(step)
+    connection.send(b"0\r\n\r\n" if chunked else b"")
+    assert connection.getresponse().status == 413
+    connection.close()
     assert len(viewer.store) == 0
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, event
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, MetaData
 
 BUSY_S = 10.0
 """Seconds a writer waits for another one."""
@@ -23,6 +23,14 @@ def engine(path: Path) -> Engine:
     made = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S})
     event.listen(made, "connect", lambda connection, _record: _prepare(connection, durable=True))
     return made
+
+
+def create(tables: MetaData, engine: Engine) -> None:
+    """Make the tables that are not there, in one transaction, and no other process meanwhile."""
+    with engine.begin() as connection:
+        # Python's driver begins none for CREATE: each would be a commit of its own.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        tables.create_all(connection)
 
 
 def connect(path: Path, *, durable: bool) -> sqlite3.Connection:

@@ -57,6 +57,10 @@ class System:
         """Return a service's URL."""
         return self.around.services[service]
 
+    def pid(self, service: str) -> int:
+        """Return the id of a service's process, as long as that lives."""
+        return self._services[service].process.pid
+
     def kill(self, service: str) -> None:
         """End a service with SIGKILL, as a crash would; it is started again."""
         self._services[service].process.kill()

@@ -18,6 +18,7 @@ _TABLE: tuple[Edge, ...] = (
     ("gateway server POST /orders", None),
     ("gateway client POST /orders", "gateway server POST /orders"),
     ("orders server POST /orders", "gateway client POST /orders"),
+    ("orders client SELECT {table}", "orders server POST /orders"),
     ("orders client example.Inventory/Reserve", "orders server POST /orders"),
     ("inventory server example.Inventory/Reserve", "orders client example.Inventory/Reserve"),
     ("inventory client INSERT reservations", "inventory server example.Inventory/Reserve"),

@@ -35,7 +35,7 @@ class SqliteShipments:
     def __init__(self, path: Path, tracer: Tracer) -> None:
         self._engine = sqlite.engine(path)
         self._statements = Statements(tracer, "fulfilment")
-        metadata.create_all(self._engine)
+        sqlite.create(metadata, self._engine)
 
     def ship(self, event: Event) -> bool:
         """Ship the order that was paid; False if this event was handled before."""

@@ -50,7 +50,7 @@ class SqliteStock:
     ) -> None:
         self._engine = sqlite.engine(path)
         self._statements = Statements(tracer, "inventory")
-        metadata.create_all(self._engine)
+        sqlite.create(metadata, self._engine)
         rows = [
             {"sku": sku, "available": available, "price": price}
             for sku, (available, price) in catalogue.items()

@@ -58,7 +58,7 @@ class _Database:
             Column("event", LargeBinary, nullable=False),
             sqlite_autoincrement=True,
         )
-        metadata.create_all(self.engine)
+        sqlite.create(metadata, self.engine)
 
     def keep(self, connection: Connection, event: Event) -> None:
         connection.execute(self.outbox.insert().values(event=msgspec.json.encode(event)))

@@ -19,7 +19,7 @@ from example_app.orders.store import DuplicateOrder, Status, StoredOrder, Unknow
 from example_app.service import json_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from flask.typing import ResponseReturnValue
 
@@ -99,35 +99,51 @@ def order_routes(parts: Parts) -> Blueprint:
 
 def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
     try:
+        return _again(parts.store.get(order.user_id, order.order_id), body)
+    except UnknownOrder:
+        pass
+    try:
         reserved = parts.inventory.reserve(order)
-        standing = parts.payments.authorise(order, reserved.total)
     except OutOfStock as error:
         abort(409, f"Out of stock: {error}")
     except Unavailable as error:
+        abort(503, f"The order cannot be taken now: {error}.")
+    try:
+        standing = parts.payments.authorise(order, reserved.total)
+    except Unavailable as error:
+        parts.inventory.release(order)
         abort(503, f"The order cannot be taken now: {error}.")
     if not standing.good:
         parts.inventory.release(order)
         raise PaymentRequired(f"{order.user_id} cannot pay.")
     stored = StoredOrder(order=order, status=Status.PLACED, body=body, total=reserved.total)
-    status = 201
     try:
         parts.store.add(stored, new_event(PLACED, order.order_id, _payload(stored)))
     except DuplicateOrder:
-        stored = parts.store.get(order.user_id, order.order_id)
-        if stored.body.sha256 != body.sha256:
-            abort(409, f"There is another order {order.order_id} already.")
-        # Sent again by someone who did not get our answer.
-        status = 200
-    else:
-        parts.stored()
-    lines = [("stock", reserved.age_s), ("standing", standing.age_s)]
+        return _again(parts.store.get(order.user_id, order.order_id), body)
+    parts.stored()
+    return _placed(stored, {"stock": reserved.age_s, "standing": standing.age_s}), 201, _at(order)
+
+
+def _again(stored: StoredOrder, body: BodyRecord) -> ResponseReturnValue:
+    """Answer someone who sends an order again, as they did not get our answer."""
+    if stored.body.sha256 != body.sha256:
+        abort(409, f"There is another order {stored.order.order_id} already.")
+    return _placed(stored, {}), 200, _at(stored.order)
+
+
+def _placed(stored: StoredOrder, ages_s: Mapping[str, float | None]) -> dict[str, object]:
     fallbacks = [
         {"of": name, "strategy": "cache_last_known_value", "ageS": round(age, 3)}
-        for name, age in lines
+        for name, age in ages_s.items()
         if age is not None
     ]
-    location = url_for("orders.show", order_id=order.order_id, userId=order.user_id)
-    return {**_summary(stored), "fallbacks": fallbacks}, status, {"Location": location}
+    return {**_summary(stored), "fallbacks": fallbacks}
+
+
+def _at(order: Order) -> dict[str, str]:
+    path = url_for("orders.show", order_id=order.order_id, userId=order.user_id)
+    return {"Location": path}
 
 
 def _entry(body: BodyRecord, redacted: BodyCapture) -> audit.AuditEntry:

@@ -34,7 +34,7 @@ class SqliteCharges:
     def __init__(self, path: Path, tracer: Tracer) -> None:
         self._engine = sqlite.engine(path)
         self._statements = Statements(tracer, "payments")
-        metadata.create_all(self._engine)
+        sqlite.create(metadata, self._engine)
 
     def outcome(self, user_id: str, order_id: str) -> Outcome | None:
         """Return how charging an order went; None if it was not charged yet."""

@@ -1,0 +1,243 @@
+"""The circuit breaker, configured as the article has it."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+
+from example_app.breaker import rules
+from example_app.breaker.guard import CallFailed, Guard, Unavailable
+from example_app.breaker.rules import BreakerRules
+from example_app.cache.sqlite_cache import SqliteCache
+
+RULES = BreakerRules(failure_threshold=5, timeout_ms=50, fallback_strategy="cache_last_known_value")
+
+
+class Service:
+    """Answers with its number of calls, or fails."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fails = False
+
+    def __call__(self) -> Mapping[str, object]:
+        self.calls += 1
+        if self.fails:
+            raise CallFailed("refused")
+        return {"U1": self.calls}
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[SqliteCache]:
+    cache = SqliteCache(tmp_path / "cache.db")
+    yield cache
+    cache.close()
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr(metrics, "get_meter", provider.get_meter)
+    yield reader
+    provider.shutdown()
+
+
+def counted(reader: InMemoryMetricReader, name: str) -> list[tuple[int | float, dict[str, object]]]:
+    data = reader.get_metrics_data()
+    assert data is not None
+    return [
+        (point.value, dict(point.attributes or {}))  # type: ignore[union-attr] # a counter's points
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == name
+        for point in metric.data.data_points
+    ]
+
+
+def until_closed(guard: Guard, service: Callable[[], Mapping[str, object]]) -> object:
+    """Call until an answer is fresh; the breaker lets one try after 50 ms."""
+    waiting = threading.Event()
+    for _ in range(400):
+        answer = guard.call(["U1"], service)
+        if answer.age_s is None:
+            return answer.values["U1"]
+        waiting.wait(0.01)
+    raise AssertionError("the breaker stays open")
+
+
+def test_the_rules_are_the_articles() -> None:
+    assert rules.read() == BreakerRules(
+        failure_threshold=5, timeout_ms=1000, fallback_strategy="cache_last_known_value"
+    )
+    assert rules.read().timeout_s == 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "circuit_breaker: {failure_threshold: 0, timeout_ms: 1, fallback_strategy: none}",
+        "circuit_breaker: {failure_threshold: 5, timeout_ms: 1, fallback_strategy: guess}",
+        "circuit_breaker: {failure_treshold: 5, timeout_ms: 1, fallback_strategy: none}",
+        "circuit_breaker: [",
+    ],
+)
+def test_other_rules_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=r"rules\.yaml"):
+        rules.read(path)
+
+
+def test_it_opens_after_exactly_five_failures_and_recovers_by_itself(cache: SqliteCache) -> None:
+    long = BreakerRules(5, 60_000, "cache_last_known_value")
+    guard, service = Guard("payments", long, cache), Service()
+    assert guard.call(["U1"], service).age_s is None
+    service.fails = True
+
+    answers = [guard.call(["U1"], service) for _ in range(8)]
+
+    assert service.calls == 1 + 5
+    assert [answer.values for answer in answers] == [{"U1": 1}] * 8
+    ages = [answer.age_s or 0.0 for answer in answers]
+    assert ages == sorted(ages)
+
+    short = Guard("payments", RULES, cache)
+    for _ in range(5):
+        short.call(["U1"], service)
+    service.fails = False
+    before = service.calls
+    assert until_closed(short, service) == before + 1
+    assert service.calls == before + 1
+
+
+def test_a_success_in_between_starts_the_count_again(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    for fails in (False, *[True] * 4, False, *[True] * 4, False):
+        service.fails = fails
+        guard.call(["U1"], service)
+
+    assert service.calls == 11
+
+
+def test_an_answer_that_is_no_value_counts_as_one(cache: SqliteCache) -> None:
+    guard, service = Guard("inventory", RULES, cache), Service()
+
+    def refuse() -> Mapping[str, object]:
+        raise LookupError
+
+    guard.call(["U1"], service)
+    service.fails = True
+    for _ in range(4):
+        guard.call(["U1"], service)
+    with pytest.raises(LookupError):
+        guard.call(["U1"], refuse)
+    for _ in range(4):
+        guard.call(["U1"], service)
+    assert service.calls == 9
+
+
+def test_without_a_last_known_value_it_is_unavailable(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    service.fails = True
+    with pytest.raises(Unavailable, match="payments: refused"):
+        guard.call(["U1"], service)
+    for _ in range(4):
+        with pytest.raises(Unavailable):
+            guard.call(["U1"], service)
+    with pytest.raises(Unavailable, match="breaker is open"):
+        guard.call(["U1"], service)
+
+
+def test_values_are_not_taken_from_the_cache_unless_the_rules_say_so(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", BreakerRules(5, 50, "none"), cache), Service()
+    guard.call(["U1"], service)
+    service.fails = True
+    with pytest.raises(Unavailable):
+        guard.call(["U1"], service)
+
+
+def test_all_keys_must_be_known(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    guard.call(["U1"], service)
+    service.fails = True
+    with pytest.raises(Unavailable):
+        guard.call(["U1", "U2"], service)
+
+
+def test_slow_calls_do_not_wait_for_each_other(cache: SqliteCache) -> None:
+    guard = Guard("payments", RULES, cache)
+    meeting = threading.Barrier(4, timeout=20)
+
+    def slow() -> Mapping[str, object]:
+        meeting.wait()
+        return {"U1": 1}
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(guard.call, ["U1"], slow) for _ in range(4)]
+        assert [answer.result().age_s for answer in answers] == [None] * 4
+
+
+def test_while_one_call_tries_the_others_do_not_wait(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    guard.call(["U1"], service)
+    service.fails = True
+    for _ in range(5):
+        guard.call(["U1"], service)
+    trying, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Mapping[str, object]:
+        trying.set()
+        assert go_on.wait(20)
+        return {"U1": "slow"}
+
+    with ThreadPoolExecutor(1) as pool:
+        trial = pool.submit(until_closed, guard, slow)
+        assert trying.wait(20)
+        assert guard.call(["U1"], service).age_s is not None
+        assert service.calls == 6
+        go_on.set()
+        assert trial.result() == "slow"
+
+
+def test_changes_of_state_and_fallbacks_are_told(
+    cache: SqliteCache, reader: InMemoryMetricReader
+) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+    with tracer.start_as_current_span("orders") as span:
+        guard.call(["U1"], service)
+        service.fails = True
+        for _ in range(5):
+            guard.call(["U1"], service)
+        service.fails = False
+        until_closed(guard, service)
+
+    assert isinstance(span, ReadableSpan)
+    changes = [event for event in span.events if event.name == "breaker.state_change"]
+    states = [
+        tuple((event.attributes or {})[key] for key in ("breaker.from", "breaker.to"))
+        for event in changes
+    ]
+    assert states == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+    told = counted(reader, "example.breaker.state_changes")
+    assert sorted((it[1]["breaker.from"], it[1]["breaker.to"], it[0]) for it in told) == [
+        ("closed", "open", 1),
+        ("half-open", "closed", 1),
+        ("open", "half-open", 1),
+    ]
+    fallbacks = [event for event in span.events if event.name == "fallback"]
+    assert len(fallbacks) >= 5
+    assert (fallbacks[0].attributes or {})["fallback.strategy"] == "cache_last_known_value"
+    assert counted(reader, "example.breaker.fallbacks") == [
+        (len(fallbacks), {"breaker.name": "payments"})
+    ]

@@ -1,0 +1,197 @@
+"""The whole system: real processes, real sockets, killed for real."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+from example_app import labels
+from example_app.bootstrap import FULFILMENT, GATEWAY, INVENTORY, ORDERS, PAYMENTS
+from example_app.breaker import rules
+from example_app.demo.expected import good_order
+from example_app.demo.spans import SpanReader, differences, edges, label
+from example_app.gateway import nonces
+from example_app.load.customer import Customer, order
+from example_app.load.ledger import Ledger
+from example_app.load.run import KILLED, Load, drive
+from example_app.system import System, running
+from flask_bodytrace.viewer.model import Span
+
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SERVED = "orders server POST /orders"
+CALL = "orders client POST /authorisations"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def system(data: Path) -> Iterator[System]:
+    with running(data) as system:
+        yield system
+
+
+@pytest.fixture
+def customer(system: System) -> Iterator[Customer]:
+    with closing(Customer(system.url(GATEWAY))) as customer:
+        yield customer
+
+
+@pytest.fixture
+def spans(system: System) -> Iterator[SpanReader]:
+    with closing(SpanReader(system)) as spans:
+        yield spans
+
+
+@pytest.fixture
+def ledger(system: System) -> Iterator[Ledger]:
+    with closing(Ledger(system)) as ledger:
+        yield ledger
+
+
+def get(system: System, service: str, path: str) -> dict[str, object]:
+    answer: dict[str, object] = httpx.get(system.url(service) + path, trust_env=False).json()
+    return answer
+
+
+def test_one_order_is_one_trace_through_five_processes(
+    system: System, customer: Customer, spans: SpanReader
+) -> None:
+    answer = customer.send(
+        order("TRACED", "U1"), **{"traceparent": CALLER, labels.HEADER: "canary"}
+    )
+
+    assert answer.status_code == 201
+    expected = good_order("U1")
+    trace = spans.wait_for(answer.headers["X-Trace-ID"], lambda it: edges(it) == expected)
+    assert list(differences(expected, edges(trace))) == []
+    assert {span.service for span in trace} == {
+        GATEWAY, ORDERS, INVENTORY, PAYMENTS, FULFILMENT
+    }  # fmt: skip
+    (root,) = (span for span in trace if span.parent_id is None)
+    assert [link.trace_id for link in root.links] == [CALLER[3:35]], "linked, not continued"
+    for span in trace:
+        if label(span).split()[1] in {"server", "consumer", "producer"}:
+            ids = (span.attributes.get("order.id"), span.attributes.get("user.id"))
+            assert ids == ("TRACED", "U1"), label(span)
+        if label(span).split()[1] == "server":
+            assert span.attributes["user.label"] == "canary", label(span)
+    assert not [label(span) for span in trace if span.failed]
+    assert get(system, FULFILMENT, "/shipments/TRACED")["shippedTo"] == ["U1"]
+
+
+def test_the_same_body_with_the_same_nonce_is_refused(customer: Customer, ledger: Ledger) -> None:
+    before = ledger.settle()["orders"]
+    once = {nonces.HEADER: "nonce-of-test"}
+
+    answers = [customer.send(order("ONCE", "U1"), **once) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [201, 409, 409]
+    assert "this very body" in answers[1].text
+    assert ledger.settle()["orders"] == before + 1
+
+
+def test_what_cannot_be_taken_is_refused_and_leaves_nothing(
+    customer: Customer, ledger: Ledger
+) -> None:
+    before = ledger.settle()
+    json_type = {"Content-Type": "application/json"}
+    for body, headers, status in (
+        (order("ANVIL", "U1", "ANVIL", 1), {}, 409),
+        (order("BROKE", "BROKE-1"), {}, 402),
+        (b'{"orderId": "BROKEN", ', json_type, 400),
+        (b" " * 2_000_000, json_type, 413),
+    ):
+        answer = customer.send(body, **headers)
+        assert answer.status_code == status
+        assert answer.json()["traceId"] == answer.headers["X-Trace-ID"]
+    assert ledger.settle() == before
+
+
+def trace_of(spans: SpanReader, answer: httpx.Response) -> dict[str, Span]:
+    """What the order service did for an answer, by label, once its server span has arrived."""
+
+    def is_whole(trace: Sequence[Span]) -> bool:
+        return any(label(span) == SERVED for span in trace)
+
+    return {label(span): span for span in spans.wait_for(answer.headers["X-Trace-ID"], is_whole)}
+
+
+def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
+    system: System, customer: Customer, spans: SpanReader, ledger: Ledger
+) -> None:
+    assert customer.send(order("BEFORE", "U2")).json()["fallbacks"] == []
+    system.hold(PAYMENTS)
+    answers = [customer.send(order(f"DOWN-{number}", "U2")) for number in range(8)]
+
+    assert [answer.status_code for answer in answers] == [201] * 8
+    for answer in answers:
+        (fallback,) = answer.json()["fallbacks"]
+        assert fallback["of"] == "standing"
+        assert fallback["strategy"] == "cache_last_known_value"
+    rule = rules.read()
+    traces = [trace_of(spans, answer) for answer in answers]
+    failed = [trace[CALL] for trace in traces if CALL in trace]
+    assert all(call.failed for call in failed)
+    assert [CALL in trace for trace in traces[: rule.failure_threshold]] == [True] * 5
+    fifth = failed[rule.failure_threshold - 1]
+    for call in failed[rule.failure_threshold :]:
+        assert call.start - fifth.end >= rule.timeout_ms * 1_000_000, "only to try"
+    changes = [
+        [event.attributes["breaker.to"] for event in trace[SERVED].events if "state" in event.name]
+        for trace in traces[: rule.failure_threshold]
+    ]
+    assert changes == [[], [], [], [], ["open"]]
+
+    # Somebody never seen before has no standing known last.
+    assert customer.send(order("STRANGER", "U-STRANGER")).status_code == 503
+
+    system.resume(PAYMENTS)
+    numbers = iter(range(1000))
+    while customer.send(order(f"UP-{next(numbers)}", "U2")).json()["fallbacks"]:
+        pass
+    counted = ledger.settle()
+    assert counted["paid"] == counted["orders"], "also those taken meanwhile"
+
+
+def test_payments_that_hang_cost_no_order(
+    system: System, customer: Customer, spans: SpanReader
+) -> None:
+    assert customer.send(order("AWAKE", "U3")).json()["fallbacks"] == []
+    hung = system.pid(PAYMENTS)
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        answer = customer.send(order("HUNG", "U3"))
+    finally:
+        os.kill(hung, signal.SIGCONT)
+
+    assert answer.status_code == 201
+    assert [it["of"] for it in answer.json()["fallbacks"]] == ["standing"]
+    assert trace_of(spans, answer)[CALL].failed
+
+
+def test_kill_9_of_any_process_loses_and_doubles_no_order(
+    system: System, ledger: Ledger, data: Path
+) -> None:
+    outcome = drive(system, Load(orders=50, seconds=60, customers=4, kills=len(KILLED)))
+
+    assert set(outcome.killed) == set(KILLED), "each was killed"
+    assert outcome.failures, "and was missed"
+    assert outcome.accepted
+    assert len(outcome.accepted) == len(outcome.sent)
+    counted = ledger.settle()
+    assert list(ledger.problems(outcome.accepted)) == []
+    for kept in ("paid", "charges", "shipments", "reserved"):
+        assert counted[kept] == counted["orders"], kept
+    level = get(system, INVENTORY, "/stock/BOLT-M8")["available"]
+    assert level == 10_000_000 - 2 * counted["orders"], "each piece was taken once"
+    log = (data / "audit" / "orders.jsonl").read_text().splitlines()
+    audited = {json.loads(line)["orderId"] for line in log}
+    assert {attempts.order_id for attempts in outcome.accepted} <= audited

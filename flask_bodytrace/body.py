@@ -48,6 +48,7 @@ _LINE_READERS = frozenset(
 # What waitress, bjoern and test clients hand over: all of it is there, and can be read again.
 _COMPLETE = frozenset({io.BytesIO, io.BufferedRandom})
 _NO_NUMBER = -1
+_DIGITS = 18
 _STEP = 1024 * 1024
 _LINE_STEP = 8 * 1024
 # A reader in another thread may sit in the server's read when its request ends. Some servers give
@@ -110,7 +111,11 @@ class CachedBody:
         self._rules = rules
         self._source: Any = environ["wsgi.input"]
         self._lock = threading.Lock()
-        declared = _declared_length(environ)
+        text = environ.get("CONTENT_LENGTH")
+        if not text or "HTTP_TRANSFER_ENCODING" in environ or len(text) > _DIGITS:
+            declared = _declared_length(environ)
+        else:
+            declared = int(text) if text.isdigit() and text.isascii() else _NO_NUMBER
         if declared is None and not environ.get("wsgi.input_terminated"):
             if "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ:
                 from .uwsgi_chunks import UwsgiChunks
@@ -129,11 +134,12 @@ class CachedBody:
             self._error = BadRequest
         environ["wsgi.input"] = BodyStream(self)
         environ["wsgi.input_terminated"] = True
-        first = environ.get(BODY_KEY)
-        if first is None or first.closed:
-            environ[BODY_KEY] = self
-        else:
-            first._closes_with += (self,)
+        first = environ.setdefault(BODY_KEY, self)
+        if first is not self:
+            if first.closed:
+                environ[BODY_KEY] = self
+            else:
+                first._closes_with += (self,)
 
     @property
     def size(self) -> int | None:
@@ -200,7 +206,29 @@ class CachedBody:
         if data is not None:
             return data
         with self._lock:
-            data = self._take_at_once() or self._take_whole()
+            size = self.declared
+            if (
+                not size
+                or self._begun
+                or size > self._rules.body_limit
+                or self.max_length is not None
+                or type(self._source) in _COMPLETE
+                or self.closed
+            ):
+                data = self._take_whole()
+            else:
+                # Nearly always: nothing was read yet, and the server has it all. `_take_whole`
+                # would do the same in three times the time.
+                self._begun = True
+                data = self._read(size)
+                if len(data) == size:
+                    self._data = data
+                    self._size = size
+                    self.complete = True
+                    return data
+                if data:
+                    self._keep(data)
+                data = self._take_whole()
         return self._pass_on(0, None, line=False) if data is None else data
 
     def small(self) -> bytes | None:
@@ -273,7 +301,11 @@ class CachedBody:
         self._environ = None
         self._data = None
         self._error = None
-        if self._lock.locked() and self._lock.acquire(timeout=_LATE_READ_SECONDS):
+        if (
+            not self.complete
+            and self._lock.locked()
+            and self._lock.acquire(timeout=_LATE_READ_SECONDS)
+        ):
             self._lock.release()
         self._source = None
         store = self._store
@@ -341,39 +373,6 @@ class CachedBody:
             else:
                 self._store = BorrowedFile(source)
             self._completed()
-
-    def _take_at_once(self) -> bytes | None:
-        """Do what `_take_whole` does in the case there nearly always is, in a third of the time.
-
-        That is: nothing was read yet, the length is known and allowed, and the server has it all.
-        """
-        size = self.declared
-        if (
-            self._begun
-            or not size
-            or size > self._rules.body_limit
-            or self.max_length is not None
-            or type(self._source) in _COMPLETE
-            or self.closed
-        ):
-            return None
-        self._begun = True
-        try:
-            data: bytes = self._source.read(size)
-        except (HTTPException, BodyTraceError):
-            raise
-        except Exception as error:
-            raise self._fail(ClientDisconnected) from error
-        if self.closed:
-            raise ValueError(OVER)
-        if len(data) != size:
-            if data:
-                self._keep(data)
-            return None
-        self._data = data
-        self._size = size
-        self.complete = True
-        return data
 
     def _take_whole(self) -> bytes | None:
         """All of it as one bytes object; None if it can be read only once."""
@@ -792,11 +791,7 @@ def _read_raw(source: io.RawIOBase, size: int, *, line: bool) -> bytes:
 def _declared_length(environ: WSGIEnvironment) -> int | None:
     """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3)."""
     text = environ.get("CONTENT_LENGTH")
-    if not text or (
-        "HTTP_TRANSFER_ENCODING" in environ
-        and "chunked" in environ["HTTP_TRANSFER_ENCODING"].lower()
-    ):
+    if not text or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
         return None
-    text = text.strip()
-    # Nineteen digits are more than any disk holds, and int() refuses some thousands.
-    return int(text[:19]) if text.isascii() and text.isdigit() else _NO_NUMBER
+    # More digits than any disk has bytes, and int() refuses some thousands.
+    return int(text[:_DIGITS]) if text.isdigit() and text.isascii() else _NO_NUMBER

@@ -85,8 +85,11 @@ class ReplayableRequest(Request):
                 # The form parser took the body: Werkzeug's answer is what it left over.
                 data = unparsed.read()
             else:
-                data = self._body().getvalue()
-                self._rewind()
+                body = self._body()
+                data = body.getvalue()
+                if body.replayable:
+                    # Still the one `_body` found, and nobody else can have put another.
+                    self.environ["wsgi.input"].position = 0
                 if cache:
                     self._cached_data = data
         return data.decode(errors="replace") if as_text else data

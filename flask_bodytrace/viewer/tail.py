@@ -185,20 +185,19 @@ def follow_or_serve(url: str, wait: float) -> None:
     :raises CannotFollow: there is no viewer, and none can be started, or it went away.
     """
     token = server.token_from_environment()
-    source = Source(url, token)
+    started = None
     try:
-        source.changed(0)
-        started = None
+        Source(url, token).changed(0)
     except CannotFollow:
         if url.rstrip("/") != DEFAULT_URL:
             raise
         try:
             started = server.make(token=token)
-        except server.CannotServe:
-            started = None
+        except server.CannotServe as error:
+            raise CannotFollow(str(error)) from None
     with server.running(started) if started is not None else nullcontext(url) as where:
         what = "Receiving OTLP/HTTP, traces also at" if started is not None else "Following"
-        sys.stderr.write(f"{what} {where}/\n")
+        sys.stderr.write(f"{what} {where.rstrip('/')}/\n")
         show = printer(sys.stdout)
-        for spans in finished(source, wait, Event()):
+        for spans in finished(Source(where, token), wait, Event()):
             show(spans)

@@ -14,7 +14,7 @@ import pytest
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from flask_bodytrace.viewer.receiver import MAX_BODY
+from flask_bodytrace.viewer.receiver import MAX_BODY, _varint
 from tests.viewer.running import RunningViewer as Viewer
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
@@ -140,6 +140,15 @@ def test_a_gzip_bomb_is_not_inflated(viewer: Viewer) -> None:
         tracemalloc.stop()
     assert answer.status_code == 413
     assert peak < 2 * MAX_BODY
+    assert len(viewer.store) == 0
+
+
+def test_a_bomb_of_empty_spans_below_the_limit_is_none_either(viewer: Viewer) -> None:
+    spans = b"\x12\x00" * ((MAX_BODY - 64) // 2)
+    scope = b"\x12" + _varint(len(spans)) + spans
+    body = gzip.compress(b"\x0a" + _varint(len(scope)) + scope)
+    assert len(body) < MAX_BODY // 500
+    assert post(viewer, body, {**PROTOBUF, "Content-Encoding": "gzip"}).status_code == 413
     assert len(viewer.store) == 0
 
 

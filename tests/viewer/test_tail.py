@@ -196,3 +196,45 @@ def test_an_address_others_reach_needs_a_token() -> None:
         text = told.read()
     assert server.TOKEN_VARIABLE in text
     assert "Traceback" not in text
+
+
+def test_where_no_viewer_is_it_is_one_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], spans: list[Span]
+) -> None:
+    made = server.make(port=0)
+    with server.running(server.make(port=0)) as url:
+        pass
+    monkeypatch.setattr(server, "make", lambda **_: made)
+    monkeypatch.setattr(tail, "DEFAULT_URL", url)
+
+    class Done(Exception):
+        pass
+
+    def finished(source: tail.Source, wait: float, stop: Event) -> Iterator[list[Span]]:
+        del wait, stop
+        assert source.changed(0)["traces"] == []
+        yield spans
+        raise Done
+
+    monkeypatch.setattr(tail, "finished", finished)
+    with pytest.raises(Done):
+        tail.follow_or_serve(url + "/", 1)
+    printed, told = capsys.readouterr()
+    assert printed == EXPECTED
+    assert told.startswith(f"Receiving OTLP/HTTP, traces also at {server.url_of(made)}/")
+
+
+def test_a_viewer_started_anew_counts_from_zero() -> None:
+    asked: list[int] = []
+    stop = Event()
+
+    class Restarted(tail.Source):
+        def changed(self, after: int) -> dict[str, object]:
+            asked.append(after)
+            if len(asked) == 4:
+                stop.set()
+            return {"version": 7 if len(asked) < 2 else 2, "traces": []}
+
+    monitor = Restarted("http://127.0.0.1:1")
+    assert list(tail.finished(monitor, 0, stop)) == []
+    assert asked == [0, 7, 0, 2]

@@ -139,7 +139,7 @@ def replayable(request_class: type[Request], rules: BodyRules) -> type[Request]:
         return request_class
     return type(
         request_class.__name__,
-        (request_class, ReplayableRequest),
+        (ReplayableRequest,) if request_class is Request else (request_class, ReplayableRequest),
         {
             "__module__": request_class.__module__,
             "__qualname__": request_class.__qualname__,

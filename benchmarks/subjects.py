@@ -274,7 +274,7 @@ def ours_full(sampler: str) -> Flask:
     """This package with every feature that a request can pay for."""
     return _ours(
         sampler,
-        ids=f"{IDS},number=path:number,currency=query:currency,agent=header:User-Agent",
+        ids=IDS,
         id_hash="user.id",
         hash_key="a secret",
         trace_key="order.id",

@@ -32,7 +32,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation import _SPAN_KEY
 
-from . import propagation, runtime, spans
+from . import propagation, recording, runtime, spans
 from .body import BodyStream, CachedBody
 from .sources import IdSources
 from .streaming import TracedResponse, is_file
@@ -93,6 +93,8 @@ class Exchange:
     _writes_headers = True
     calls: RelayedCalls | None = None
     correlation_id: str | None = None
+    is_dispatched = False
+    """Whether the framework was handed this request."""
     is_complete = False
     """Whether the answer is all there when the application returns, and its close() is ours."""
     parent_span_id: int | None = None
@@ -101,7 +103,7 @@ class Exchange:
 
     def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
-        self._plan = plan
+        self.plan = plan
         self._environ = environ
         self._start_response = start_response
         self._method = spans.method_of(environ)
@@ -129,7 +131,7 @@ class Exchange:
 
     def _begin(self, current: Context) -> None:
         """Find out whose span it is: nobody's, an outer application's, another's or ours."""
-        plan = self._plan
+        plan = self.plan
         outer = self._outer
         span: Any = current.get(_SPAN_KEY)
         if outer is not None:
@@ -158,24 +160,35 @@ class Exchange:
                     self._start = perf_counter()
 
     def _start_span(self, current: Context) -> None:
-        plan = self._plan
+        plan = self.plan
+        foresight = plan.foresight
+        if foresight is not None and plan.incoming == "continue":
+            # A caller that does not sample, the usual reason: half the work of finding out below.
+            plain = propagation.skim(self._environ, foresight.refuses)
+            if plain is not None:
+                trace_id, self.parent_span_id, flags = plain
+                dropped = foresight.dropped_below(trace_id, flags)
+                if dropped is not None:
+                    self._go_unsampled(dropped, {**current})
+                    return
         values, parent, links, preset = self._incoming(current)
         if parent is not None:
             self.parent_span_id = parent.span_id
         elif plan.trace_key and not preset:
             key = self._found_ids().get(plan.trace_key)
             preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
-        if plan.foresight is not None:
+        if foresight is not None:
             if parent is None and not preset:
-                preset = plan.foresight.draw()
-            dropped = plan.foresight.dropped(parent, preset)
+                preset = foresight.draw()
+            dropped = foresight.dropped(parent, preset)
             if dropped is not None:
-                # Its ids are looked for when somebody asks for them.
-                self.span = values[_SPAN_KEY] = dropped
-                values[TRACE_KEY] = self
-                self.context = Context(values)
-                self._share_ids()
+                self._go_unsampled(dropped, values)
                 return
+        self._record(values, links, preset)
+
+    def _record(self, values: dict[str, Any], links: list[Link] | None, preset: int) -> None:
+        """Have the SDK make the span."""
+        plan = self.plan
         # Reading the body may take the client a while, and belongs to the request.
         start = time_ns()
         attributes = spans.request_attributes(self._environ, self._method, plan.redactor)
@@ -183,11 +196,14 @@ class Exchange:
         name = spans.span_name(self._method, None)
         base = Context(values)
         token = propagation.preset_trace_id.set(preset) if preset else None
+        shown = None if plan.onlookers.none else attributes
         try:
-            span = plan.tracer.start_span(name, base, SpanKind.SERVER, attributes, links, start)
+            span = plan.tracer.start_span(name, base, SpanKind.SERVER, shown, links, start)
         finally:
             if token is not None:
                 propagation.preset_trace_id.reset(token)
+        if shown is None and span.is_recording():
+            recording.put(span, attributes)
         self.span = values[_SPAN_KEY] = span
         values[TRACE_KEY] = self
         self.context = Context(values)
@@ -196,11 +212,19 @@ class Exchange:
         if plan.captures_request_headers and self._recording:
             spans.capture_request_headers(span, self._environ)
 
+    def _go_unsampled(self, span: Span, values: dict[str, Any]) -> None:
+        """Go on without recording; ids are looked for when somebody asks for them."""
+        self.span = values[_SPAN_KEY] = span
+        values[TRACE_KEY] = self
+        self.context = Context(values)
+        if self.plan.baggage:
+            self._share_ids()
+
     def _incoming(
         self, current: Context
     ) -> tuple[dict[str, Any], SpanContext | None, list[Link] | None, int]:
         """The context to start in, the parent, links, and a trace id somebody chose (or 0)."""
-        plan = self._plan
+        plan = self.plan
         mode = plan.incoming
         if callable(mode):
             mode = mode(self._environ)
@@ -234,7 +258,7 @@ class Exchange:
 
     def _share_ids(self) -> None:
         """Give the ids to services further down, if they are to have them."""
-        if self._plan.baggage and self._found_ids():
+        if self.plan.baggage and self._found_ids():
             context = self.context
             shared = {**baggage.get_all(context), **self._found_ids()}
             self.context = Context({**context, _BAGGAGE_KEY: shared, TRACE_KEY: self})
@@ -270,7 +294,7 @@ class Exchange:
     @property
     def ids(self) -> Mapping[str, str]:
         """The business ids known so far; those of the URL's arguments join when it is matched."""
-        if self._plan.ids.reads_path:
+        if self.plan.ids.reads_path:
             self.bind()
         return MappingProxyType(self._found_ids())
 
@@ -291,15 +315,15 @@ class Exchange:
     @property
     def logs(self) -> bool:
         """Whether ``BODYTRACE_LOGS`` is on."""
-        return self._plan.logs
+        return self.plan.logs
 
     @property
     def service_name(self) -> str:
         """The resource's ``service.name``."""
-        return self._plan.service_name
+        return self.plan.service_name
 
     def _find_ids(self, arguments: Mapping[str, Any]) -> dict[str, str]:
-        plan = self._plan
+        plan = self.plan
         if not plan.ids.order:
             return {}
         try:
@@ -323,7 +347,7 @@ class Exchange:
 
     def _adopt_late(self) -> None:
         """Take the span that OpenTelemetry's instrumentation started meanwhile, if it did."""
-        span = self._plan.span_of(self._environ)
+        span = self.plan.span_of(self._environ)
         if span is not None:
             self._late = False
             self._adopt(span)
@@ -342,33 +366,33 @@ class Exchange:
                 runtime.attach(self.context)
                 self.bind()
         except Exception:  # noqa: BLE001 - the application must get the request
-            self._plan.report("take over")
+            self.plan.report("take over")
 
     def bind(self) -> None:
         """The URL is matched: name the span by its route, take ids from the URL's arguments."""
         if self._bound:
             return
         try:
-            route = self._plan.route_of(self._environ)
+            route = self.plan.route_of(self._environ)
             if route is not None:
                 self._bound = True
                 self._bind(route)
         except Exception:  # noqa: BLE001 - the application must get the request
-            self._plan.report("bind")
+            self.plan.report("bind")
 
     @property
     def binds_early(self) -> bool:
         """Whether anything depends on the route before the response starts."""
-        return self._recording or (self._plan.baggage and self._plan.ids.reads_path)
+        return self._recording or (self.plan.baggage and self.plan.ids.reads_path)
 
     def _bind(self, route: Route) -> None:
         self._route = route.rule
         span = self.span
-        if self._plan.ids.reads_path:
+        if self.plan.ids.reads_path:
             self._ids = self._find_ids(route.arguments)
             if self._recording and self._ids:
                 span.set_attributes(self._ids)
-            if self._plan.baggage:
+            if self.plan.baggage:
                 self._share_ids()
                 # Undone by run, which goes back to what was before its own attach.
                 runtime.attach(self.context)
@@ -376,12 +400,17 @@ class Exchange:
             # Only if nobody else did: an application may call update_name itself.
             if getattr(span, "name", None) in self._names_without_route():
                 span.update_name(spans.span_name(self._method, route.rule))
-            if "http.route" not in (getattr(span, "attributes", None) or ()):
-                span.set_attribute("http.route", route.rule)
+            # Before our own response nobody else can have set it.
+            if (self._owner and self._status is None) or "http.route" not in (
+                getattr(span, "attributes", None) or ()
+            ):
+                recording.put(span, {"http.route": route.rule})
 
     def _names_without_route(self) -> tuple[str, ...]:
         """What the span is called until its route is known, by us and by OpenTelemetry."""
         name = spans.span_name(self._method, None)
+        if self._owner:
+            return (name,)
         return name, f"{name} {self._environ.get('PATH_INFO', '').strip()}"
 
     # Respond
@@ -392,18 +421,18 @@ class Exchange:
         """The server's, with the trace headers added, on every status."""
         try:
             headers = self._respond(status, headers)
-            capture = self._plan.capture
-            if capture is not None and self._plan.span_of(self._environ) is self.span:
+            capture = self.plan.capture
+            if capture is not None and self.plan.span_of(self._environ) is self.span:
                 # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
                 self._capture_body(capture)
         except Exception:  # noqa: BLE001 - the answer goes out as it is
-            self._plan.report("respond")
+            self.plan.report("respond")
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
 
     def _respond(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        plan = self._plan
+        plan = self.plan
         self._status = int(status[:3])
         if self._late:
             self._adopt_late()
@@ -450,7 +479,7 @@ class Exchange:
             try:
                 self.span.record_exception(error)
             except Exception:  # noqa: BLE001 - the application's own error is the one to show
-                self._plan.report("failed")
+                self.plan.report("failed")
 
     def broke(self, error: BaseException) -> None:
         """An exception went past the application to the server: whatever it answered is void."""
@@ -481,11 +510,11 @@ class Exchange:
         if not self._recording and self._counted is None:
             return
         try:
-            if self._plan.capture is not None:
-                self._capture_body(self._plan.capture)
+            if self.plan.capture is not None:
+                self._capture_body(self.plan.capture)
             self._end_span()
         except Exception:  # noqa: BLE001 - the answer is out already
-            self._plan.report("finish")
+            self.plan.report("finish")
 
     def _capture_body(self, capture: BodyCapture) -> None:
         if self._outer is not None or not self.span.is_recording():
@@ -494,7 +523,7 @@ class Exchange:
         try:
             capture.record(self.span, self.body, self._environ, failed=failed)
         except Exception:  # noqa: BLE001 - the span ends all the same
-            self._plan.report("capture")
+            self.plan.report("capture")
 
     def _end_span(self) -> None:
         if not self._owner:
@@ -505,7 +534,7 @@ class Exchange:
             error_type = spans.set_outcome(span, self._status, self._error, broken=self._broken)
         elif self._broken or self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
-        metrics = self._plan.metrics
+        metrics = self.plan.metrics
         try:
             if metrics is not None and self._counted is not None:
                 metrics.finished(

@@ -18,7 +18,7 @@ from opentelemetry.util.http import (
 )
 from werkzeug.exceptions import HTTPException
 
-from . import sdk
+from . import runtime, sdk
 from .body import BodyRules
 from .exceptions import BodyTraceError, ConfigError
 from .exchange import Exchange, run
@@ -29,6 +29,7 @@ from .metrics import ServerMetrics
 from .plan import Plan, Route
 from .pool import BufferPool
 from .propagation import BusinessIdGenerator
+from .recording import Onlookers
 from .request import ReplayableRequest, replayable, tracing_globals
 from .sampling import foresee
 from .settings import Settings, load
@@ -172,9 +173,16 @@ class _Traced(Flask):
         return run(self._bodytrace_plan, super().wsgi_app, environ, start_response)
 
     def full_dispatch_request(self) -> Response:
-        exchange = _current_exchange()
-        if exchange is None:
+        # By the context, which is a third of asking `request`; it is another's if this dispatches
+        # a request made by hand.
+        exchange = runtime.current().get(TRACE_KEY)
+        if (
+            not isinstance(exchange, Exchange)
+            or exchange.is_dispatched
+            or exchange.plan is not self._bodytrace_plan
+        ):
             return super().full_dispatch_request()
+        exchange.is_dispatched = True
         # As a before_request function would, that comes first, for a fifth of what calling one
         # takes.
         if exchange.binds_early:
@@ -355,6 +363,7 @@ def make_plan(
         logs=settings.logs,
         relay=relay,
         foresight=foresee(tracer),
+        onlookers=Onlookers(tracer),
         service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .headers import HeaderWriter
     from .ids import IdExtractor
     from .metrics import ServerMetrics
+    from .recording import Onlookers
     from .relay import Relay
     from .sampling import Foresight
     from .spans import Redactor
@@ -44,6 +45,7 @@ class Plan:
 
     provider: TracerProvider
     tracer: Tracer
+    onlookers: Onlookers
     bodies: BodyRules
     ids: IdExtractor
     scan_limit: int

@@ -75,6 +75,21 @@ class Foresight:
         # Another generator cannot be told the id that was drawn here, if the trace is to be kept.
         self._root = root if self._draws or root == 0 else _KEEP
         self._generator = generator
+        self.refuses = "".join(
+            digit for digit in "0123456789abcdef" if self._remote[int(digit, 16) & 1] < _KEEP
+        )
+        """Last digits of a traceparent below which something may be dropped."""
+
+    def dropped_below(self, trace_id: int, flags: int) -> NonRecordingSpan | None:
+        """As `dropped`, below a remote parent without a tracestate."""
+        if (
+            trace_id & _LIMIT < self._remote[flags & 1]
+            or not self._tracer._tracer_config.is_enabled
+        ):
+            return None
+        random = flags & TraceFlags.RANDOM_TRACE_ID != 0
+        span_id = self._generator.generate_span_id()
+        return NonRecordingSpan(SpanContext(trace_id, span_id, False, _FLAGS[random]))
 
     def draw(self) -> int:
         """The id for a trace that starts here, if its sampling depends on that; else 0."""

@@ -14,6 +14,8 @@ from opentelemetry.instrumentation.wsgi import (
 )
 from opentelemetry.trace import Span, Status, StatusCode
 
+from . import recording
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -177,5 +179,5 @@ def set_outcome(
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR))
     if status is not None:
-        span.set_attribute("http.response.status_code", status)
+        recording.put(span, {"http.response.status_code": status})
     return kind

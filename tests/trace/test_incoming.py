@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, Response, g, request
 from opentelemetry import baggage
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 from werkzeug.exceptions import NotFound
@@ -118,6 +119,7 @@ def test_t09_an_excluded_url_has_no_span_no_ids_and_no_orphans(
             return {
                 "ids": dict(g.trace.ids),
                 "sampled": g.trace.sampled,
+                "instrumented": is_instrumentation_enabled(),
                 "trace": trace.trace_id,
                 "sent": g.trace.headers(),
                 "again": request.get_json()["orderId"],
@@ -128,6 +130,7 @@ def test_t09_an_excluded_url_has_no_span_no_ids_and_no_orphans(
     assert spans.all == []
     assert found["ids"] == {}
     assert found["again"] == "A"
+    assert not found["instrumented"]
     assert (found["trace"], found["sampled"]) == (TRACE, False)
     assert found["sent"]["traceparent"].startswith(f"00-{TRACE}-")
     assert found["sent"]["traceparent"].endswith("-00")

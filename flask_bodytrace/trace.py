@@ -28,10 +28,14 @@ class TraceSource(Protocol):
     context: Context
 
     @property
-    def ids(self) -> Mapping[str, str]: ...
+    def ids(self) -> Mapping[str, str]:
+        """The business ids by attribute name."""
+        ...
 
     @property
-    def trace(self) -> RequestTrace: ...
+    def trace(self) -> RequestTrace:
+        """This, for users."""
+        ...
 
 
 class RequestTrace:

@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     mode.add_argument("--demo", action="store_true", help="send orders, print and check the traces")
     mode.add_argument("--load", action="store_true", help="send many, print how fast it went")
     mode.add_argument("--service", choices=SERVICES, help="run one service, as it is run by us")
+    mode.add_argument("--move", metavar="USER", help="move a stopped system's user, to --key")
+    parser.add_argument("--key", type=lambda text: int(text, 0), help="shard key, as in 0xE000")
     parser.add_argument("--any-ports", action="store_true", help="take any free ports")
     parser.add_argument("--data", type=Path, default=Path("var"), help="folder (%(default)s)")
     default = Load()
@@ -34,28 +36,47 @@ def main(arguments: list[str] | None = None) -> int:
         from example_app.process import run
 
         return run(options.service)
-    ports = ANY_PORTS if options.any_ports else PORTS
+    if options.move:
+        return move_user(options.data, options.move, options.key)
     try:
-        if options.demo:
-            with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
-                return show(system)
-        if options.load:
-            wanted = Load(
-                orders=options.orders,
-                seconds=options.seconds,
-                customers=options.customers,
-                kills=options.kills,
-            )
-            with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
-                return drive_and_check(system, wanted)
-        with stop_signals() as stop_signal, running(options.data, ports) as system:
-            print(invitation(system), flush=True)
-            stop_signal()
+        return run_system(options)
     except (OSError, NotStarted) as error:
         print(f"cannot run: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def run_system(options: argparse.Namespace) -> int:
+    """Run all services; for the demo and for load on files that are thrown away."""
+    ports = ANY_PORTS if options.any_ports else PORTS
+    if options.demo or options.load:
+        with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
+            if options.demo:
+                return show(system)
+            load = Load(
+                orders=options.orders,
+                seconds=options.seconds,
+                customers=options.customers,
+                kills=options.kills,
+            )
+            return drive_and_check(system, load)
+    with stop_signals() as stop_signal, running(options.data, ports) as system:
+        print(invitation(system), flush=True)
+        stop_signal()
+    return 0
+
+
+def move_user(data: Path, user_id: str, key: int | None) -> int:
+    """Move a user's orders to another shard; 1 if there is no such shard."""
+    from example_app.orders.moving import move
+
+    try:
+        count = move(data / "orders", user_id, -1 if key is None else key)
+    except ValueError as error:
+        print(f"cannot move {user_id}: {error}", file=sys.stderr)
+        return 1
+    print(f"{user_id} was moved, with {count} orders")
     return 0
 
 

@@ -74,6 +74,11 @@ class Surroundings:
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
         }
 
+    @property
+    def orders(self) -> Path:
+        """The folder of the orders' databases."""
+        return self.data / "orders"
+
     # The engines.
 
     def directory(self) -> Directory:
@@ -119,6 +124,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.callbacks import callback_routes
     from example_app.orders.file_audit_log import FileAuditLog
     from example_app.orders.inventory_client import InventoryClient
+    from example_app.orders.moving import router
     from example_app.orders.payments_client import PaymentsClient
     from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
@@ -129,7 +135,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     with ExitStack() as parts:
         inventory = GrpcService(INVENTORY_GRPC, around.directory(), tracer, allowed.timeout_s)
         payments = HttpService(PAYMENTS, around.directory(), tracer, allowed.timeout_s)
-        store = SqliteOrderStore(around.data / "orders", tracer)
+        store = SqliteOrderStore(around.orders, tracer, router(around.orders))
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
         publisher = around.publisher()
         for part in (inventory, payments, store, audit_log, publisher):

@@ -26,11 +26,13 @@ def engine(path: Path) -> Engine:
 
 
 def create(tables: MetaData, engine: Engine) -> None:
-    """Make the tables that are not there, in one transaction, and no other process meanwhile."""
+    """Make the tables of a new file, in one transaction, and no other process meanwhile."""
     with engine.begin() as connection:
         # Python's driver begins none for CREATE: each would be a commit of its own.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        tables.create_all(connection)
+        if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
+            tables.create_all(connection, checkfirst=False)
+            connection.exec_driver_sql("PRAGMA user_version = 1")
 
 
 def connect(path: Path, *, durable: bool) -> sqlite3.Connection:

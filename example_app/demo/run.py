@@ -113,8 +113,8 @@ class Demo:
         self._number = 0
         self.problems: list[str] = []
 
-    def run(self) -> None:
-        """Run all of it."""
+    def order(self) -> None:
+        """Send one order after the other."""
         with (
             closing(Customer(self._system.url(GATEWAY))) as customer,
             closing(SpanReader(self._system)) as spans,
@@ -122,7 +122,19 @@ class Demo:
             first, *_ = [self._step(customer, step) for step in STEPS]
             self._whole_trace(spans, first.headers["X-Trace-ID"])
             self._payments_down(customer)
-        self._killed()
+
+    def kill(self) -> None:
+        """Send many, and kill services meanwhile."""
+        self._title("many orders, while one process after the other is killed (-9)")
+        outcome = drive(self._system, _LOAD)
+        self._print(str(outcome).splitlines())
+        with closing(Ledger(self._system)) as ledger:
+            counted = ledger.settle()
+            problems = list(ledger.problems(outcome.accepted))
+        self._print(f"{number} {what}" for what, number in counted.items())
+        self._check(bool(outcome.accepted), "no order was accepted")
+        self.problems += problems
+        print(f"   lost or doubled: {len(problems)}")
 
     def _step(self, customer: Customer, step: Step) -> httpx.Response:
         response, took_s = self._send(customer, step)
@@ -187,18 +199,6 @@ class Demo:
         )
         self._check(recovered, "the breaker stays open")
 
-    def _killed(self) -> None:
-        self._title("many orders, while one process after the other is killed (-9)")
-        outcome = drive(self._system, _LOAD)
-        self._print(str(outcome).splitlines())
-        with closing(Ledger(self._system)) as ledger:
-            counted = ledger.settle()
-            problems = list(ledger.problems(outcome.accepted))
-        self._print(f"{number} {what}" for what, number in counted.items())
-        self._check(bool(outcome.accepted), "no order was accepted")
-        self.problems += problems
-        print(f"   lost or doubled: {len(problems)}")
-
     def _until(self, is_so: Callable[[], bool], timeout_s: float = 20.0) -> bool:
         deadline = time.monotonic() + timeout_s
         while not is_so():
@@ -224,6 +224,7 @@ class Demo:
 def run(system: System) -> int:
     """Run the demo and print it; return 0 if everything was as it must be, else 1."""
     demo = Demo(system)
-    demo.run()
+    demo.order()
+    demo.kill()
     print("", *demo.problems, f"{len(demo.problems)} problems", sep="\n")
     return 1 if demo.problems else 0

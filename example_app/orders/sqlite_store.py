@@ -21,6 +21,7 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
 from example_app import sqlite
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
     from sqlalchemy import Connection
+
+    from example_app.orders.shards import Shard
 
 T = TypeVar("T")
 _BATCH = 100
@@ -188,6 +191,27 @@ class SqliteOrderStore:
             if connection.execute(select(literal(1)).where(*own)).one_or_none() is None:
                 raise UnknownOrder(order_id)
             return False
+
+    def copy(self, user_id: str, target: Shard) -> int:
+        """Copy a user's orders to where they are to be; return their number."""
+        source, table = self._shard(user_id)
+        with source.engine.connect() as connection:
+            rows = connection.execute(_chosen(table).where(table.c.user_id == user_id)).all()
+        database = self._databases[target.database]
+        if rows:
+            statement = insert(database.tables[target.table]).on_conflict_do_nothing()
+            with database.engine.begin() as connection:
+                connection.execute(statement, [dict(row._mapping) for row in rows])
+        return len(rows)
+
+    def remove_elsewhere(self, user_id: str) -> None:
+        """Remove a user's orders from every table but the one they are in."""
+        _, kept = self._shard(user_id)
+        for database in self._databases.values():
+            with database.engine.begin() as connection:
+                for table in database.tables.values():
+                    if table is not kept:
+                        connection.execute(table.delete().where(table.c.user_id == user_id))
 
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken."""

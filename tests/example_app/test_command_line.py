@@ -1,51 +1,113 @@
+"""`python -m example_app` as the program it is."""
+
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
-import requests
+
+from example_app.bootstrap import ORDERS
+from example_app.system import ANY_PORTS, running
+
+COMMAND = [sys.executable, "-W", "error", "-m", "example_app"]
 
 
-@pytest.mark.parametrize(
-    "stop", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT, signal.SIGTERM)]
-)
-def test_it_serves_until_it_is_stopped(tmp_path: Path, stop: tuple[signal.Signals, ...]) -> None:
-    command = [sys.executable, "-W", "error", "-m", "example_app", "--port", "0"]
+def environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OTEL_", "FLASK_", "EXAMPLE_"))
+    }
+
+
+@contextmanager
+def started(data: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """The system, once it takes requests, and the addresses that it prints."""
     with subprocess.Popen(
-        [*command, "--database", str(tmp_path / "orders.db")],
-        env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+        [*COMMAND, "--any-ports", "--data", str(data)],
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as service:
+    ) as process:
         try:
-            assert service.stdout is not None
-            found = re.search(r"at (http://\S+);", service.stdout.readline())
-            assert found is not None
-            assert requests.get(f"{found[1]}/orders/A1", timeout=10).status_code == 404
-            for number in stop:
-                service.send_signal(number)
-            _, complaints = service.communicate(timeout=20)
-            assert complaints == ""
-            assert service.returncode == 0
+            assert process.stdout is not None
+            printed = ""
+            while "Ctrl-C" not in printed:
+                line = process.stdout.readline()
+                assert line, process.communicate()
+                printed += line
+            yield process, dict(re.findall(r"^(\S+) +(\S+:\d+)$", printed, re.MULTILINE))
         finally:
-            service.kill()
+            process.kill()
 
 
-def test_a_port_that_cannot_be_had_is_said(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "example_app", "--host", "203.0.113.1"]
-    service = subprocess.run(
-        [*command, "--database", str(tmp_path / "orders.db")],
-        env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+def test_it_runs_until_it_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, urls):
+        assert len(urls) == 7
+        assert httpx.get(f"{urls['gateway']}/orders/A1", trust_env=False).status_code == 404
+        services = psutil.Process(process.pid).children()
+        assert len(services) == 6
+        # Once to stop it, and more out of impatience.
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            process.send_signal(number)
+        _, complaints = process.communicate(timeout=30)
+        assert complaints == ""
+        assert process.returncode == 0
+        assert not any(service.is_running() for service in services)
+
+
+def test_services_end_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
+    with started(tmp_path) as (process, _):
+        services = psutil.Process(process.pid).children()
+        process.kill()
+        process.wait()
+        gone, alive = psutil.wait_procs(services, timeout=30)
+    assert len(gone) == 6
+    assert alive == []
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(OSError, match="in use"),
+            running(tmp_path, {**ANY_PORTS, ORDERS: port}),
+        ):
+            pass
+
+
+def test_a_service_that_does_not_start_is_said(tmp_path: Path) -> None:
+    (tmp_path / "orders").touch()
+    run = subprocess.run(
+        [*COMMAND, "--any-ports", "--data", str(tmp_path)],
+        env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=90,
         check=False,
     )
 
-    assert service.returncode == 1
-    assert "203.0.113.1:8000" in service.stderr
-    assert "Traceback" not in service.stderr
+    assert run.returncode == 1
+    assert "cannot run: orders does not start" in run.stderr
+
+
+def test_load_says_how_fast_it_went_and_that_nothing_was_lost() -> None:
+    load = [*COMMAND, "--any-ports", "--load", "--orders", "20", "--customers", "2"]
+    run = subprocess.run(
+        load, env=environment(), capture_output=True, text=True, timeout=90, check=False
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert "20 accepted of 20 sent" in run.stdout
+    assert re.search(r"throughput +\d+\.\d orders/s", run.stdout)
+    assert re.search(r"P50 \d+ ms, P99 \d+ ms", run.stdout)
+    assert "0 orders lost or doubled" in run.stdout

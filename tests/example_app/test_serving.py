@@ -1,3 +1,4 @@
+import socket
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -47,7 +48,17 @@ def test_a_request_under_way_is_let_finish() -> None:
 
 
 def test_a_taken_port_is_an_error() -> None:
-    with serving(hello) as url:
-        port = int(url.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
         with pytest.raises(OSError, match="in use"), serving(hello, port=port):
             pass
+
+
+def test_a_port_held_reserved_is_free_for_it() -> None:
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        for _ in range(2):
+            with serving(hello, port=port) as url:
+                assert requests.get(url, timeout=10).content == b"hi"

@@ -14,6 +14,7 @@ from example_app import labels
 from example_app.bootstrap import FULFILMENT, GATEWAY, INVENTORY, ORDERS, PAYMENTS
 from example_app.breaker import rules
 from example_app.demo.expected import good_order
+from example_app.demo.run import STEPS, Demo
 from example_app.demo.spans import SpanReader, differences, edges, label
 from example_app.gateway import nonces
 from example_app.load.customer import Customer, order
@@ -175,6 +176,16 @@ def test_payments_that_hang_cost_no_order(
     assert answer.status_code == 201
     assert [it["of"] for it in answer.json()["fallbacks"]] == ["standing"]
     assert trace_of(spans, answer)[CALL].failed
+
+
+def test_the_demo_finds_nothing_wrong(system: System, capsys: pytest.CaptureFixture[str]) -> None:
+    demo = Demo(system)
+    demo.order()
+
+    assert demo.problems == []
+    printed = capsys.readouterr().out
+    assert f"one trace of {good_order('U987654').total()} spans in 5 processes" in printed
+    assert printed.count("└─ gateway  POST /orders") == 2 * len(STEPS) - 2, "two were not sent on"
 
 
 def test_kill_9_of_any_process_loses_and_doubles_no_order(

@@ -8,12 +8,14 @@ PYTEST_FLAGS ?= -n 2
 # What runs pytest as a module: make test RUNNER="coverage run -m"
 RUNNER ?=
 
-.PHONY: help demo serve test bench lint format clean
+.PHONY: help demo serve test soak bench bench-body lint format clean
 help:
 	@echo "make demo    run the example order service, send it requests, check and print the traces"
 	@echo "make serve   run the example order service until Ctrl-C"
 	@echo "make test    run the tests"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
+	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
+	@echo "make bench-body  measure what keeping bodies costs, write benchmarks/RESULTS-body.md"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove the environment and every cache"
@@ -30,6 +32,12 @@ test: $(VENV)/.test
 # The peers get an environment of their own: what they pull in is nothing the package needs.
 bench: .bench-venv/.bench
 	.bench-venv/bin/python -m benchmarks $(BENCH)
+
+bench-body: .bench-venv/.bench
+	.bench-venv/bin/python -m benchmarks.body $(BENCH)
+
+soak: $(VENV)/.test
+	BODYTRACE_SOAK=1 $(BIN)/python -m pytest tests/body/test_pool.py tests/body/test_memory.py -s
 
 .bench-venv/.bench: benchmarks/requirements.txt setup.cfg
 	$(MAKE) --no-print-directory VENV=.bench-venv .bench-venv/.env

@@ -39,6 +39,13 @@ def _chunks(read: Callable[[int], bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
+def _hash(read: Callable[[int], bytes]) -> str:
+    total = hashlib.sha256()
+    while part := read(65_536):
+        total.update(part)
+    return total.hexdigest()
+
+
 def ways() -> dict[str, Callable[[], bytes]]:
     return {
         "get_data": request.get_data,
@@ -51,7 +58,7 @@ def ways() -> dict[str, Callable[[], bytes]]:
     }
 
 
-def make(**settings: Any) -> Flask:  # noqa: C901 - views, one below the other
+def make(**settings: Any) -> Flask:  # noqa: C901, PLR0915 - views, one below the other
     app = Flask(f"served{len(settings)}")
     if settings:
         BodyTrace(app, memory_limit=MEMORY_LIMIT, body_limit=BODY_LIMIT, metrics=False, **settings)
@@ -79,6 +86,16 @@ def make(**settings: Any) -> Flask:  # noqa: C901 - views, one below the other
             "fields": request.form.to_dict(),
             "raw": f"{len(raw)} {digest(raw)}",
         }
+
+    @app.post("/hash")
+    def hashed() -> dict[str, str]:
+        """Everything read twice, never all of it in memory."""
+        found = {}
+        if request.files:
+            found["file"] = _hash(request.files["file"].stream.read)
+        found["first"] = _hash(request.stream.read)
+        found["second"] = _hash(request.environ["wsgi.input"].read)
+        return found
 
     @app.post("/json")
     def json() -> Any:

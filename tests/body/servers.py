@@ -41,7 +41,7 @@ COMMANDS = {
         "run_simple('127.0.0.1', {port}, app, threaded=True)"
     ),
     "gunicorn-sync": _gunicorn(),
-    "gunicorn-gthread": _gunicorn("-k", "gthread", "--threads", "8"),
+    "gunicorn-gthread": _gunicorn("-k", "gthread", "--threads", "{threads}"),
     "gunicorn-gevent": _gunicorn("-k", "gevent"),
     "waitress": _python(
         "from waitress import serve\nserve(app, host='127.0.0.1', port={port}, threads=4)"
@@ -99,13 +99,14 @@ class Server:
 
 @contextmanager
 def serving(
-    name: str, directory: Path, *, app: str = APPLICATION, **environment: str
+    name: str, directory: Path, *, threads: int = 8, **environment: str
 ) -> Iterator[Server]:
     """Run a server until the block ends."""
     port = _free_port()
-    module, _, attribute = app.partition(":")
+    module, _, attribute = APPLICATION.partition(":")
     command = [
-        part.format(port=port, app=app, module=module, name=attribute) for part in COMMANDS[name]
+        part.format(port=port, app=APPLICATION, module=module, name=attribute, threads=threads)
+        for part in COMMANDS[name]
     ]
     log = directory / f"{name}-{port}.log"
     with log.open("wb") as output:

@@ -1,0 +1,370 @@
+"""What the body does in one process: limits, spilling, borrowing, forks, lateness, figures."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import stat
+import tempfile
+import threading
+import tracemalloc
+from typing import IO, Any, cast
+
+import pytest
+from flask import Flask, g, request
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
+
+from flask_bodytrace import BodyNotReplayable, BodyStream, BodyTrace, CachedBody
+from flask_bodytrace.body import BodyRules
+from flask_bodytrace.pool import BufferPool
+from flask_bodytrace.store import SpillFile
+from tests.body.figures import open_files
+
+MEMORY, LIMIT = 300_000, 600_000
+
+
+def _body(
+    source: Any, *, length: int | None = None, reject: bool = False, **environ: Any
+) -> tuple[CachedBody, BodyRules]:
+    environ = {"wsgi.input": source, **environ}
+    if length is None:
+        environ["wsgi.input_terminated"] = True
+    else:
+        environ["CONTENT_LENGTH"] = str(length)
+    rules = BodyRules(BufferPool(largest=MEMORY, limit=1 << 20), MEMORY, LIMIT, reject)
+    return CachedBody(environ, rules), rules
+
+
+class _Pipe:
+    """A server's input fed by the test; notes what it was asked for."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.asked: list[int] = []
+        self.waiting = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def read(self, size: int) -> bytes:
+        self.asked.append(size)
+        self.waiting.set()
+        assert self.go_on.wait(20)
+        if not self.pieces:
+            return b""
+        piece, self.pieces[0] = self.pieces[0][:size], self.pieces[0][size:]
+        if not self.pieces[0]:
+            del self.pieces[0]
+        return piece
+
+
+def test_b22_nothing_is_read_before_it_is_needed() -> None:
+    source = _Pipe(b"x" * 100)
+    body, _ = _body(source, length=100)
+    body.open().seek(50)
+    assert (source.asked, body.size) == ([], 100)
+    assert body.open().read(10) == b"x" * 10
+    assert source.asked == [10]
+    body.close()
+
+
+def test_reads_are_no_larger_than_asked_for() -> None:
+    source = _Pipe(b"a" * 10, b"b" * 10, b"c" * 10)
+    body, _ = _body(source)
+    stream = body.open()
+    assert (stream.read(5), stream.read(5)) == (b"a" * 5, b"a" * 5)
+    assert source.asked == [5, 5]
+    assert stream.readline() == b"b" * 10 + b"c" * 10
+    body.close()
+
+
+def test_small_body_is_not_copied_by_a_second_get_data() -> None:
+    app = Flask("x")
+    BodyTrace(app, metrics=False)
+
+    @app.post("/")
+    def view() -> str:
+        first = request.get_data()
+        assert request.get_data() is first
+        assert request.get_data(cache=False) is first
+        assert g.trace.body.getvalue() is first
+        return ""
+
+    assert app.test_client().post("/", data=b"x" * 100).status_code == 200
+
+
+def test_complete_buffers_are_shared_not_copied() -> None:
+    data = os.urandom(500_000)
+    body, _ = _body(io.BytesIO(data), length=len(data))
+    tracemalloc.start()
+    assert body.getvalue() == data
+    assert tracemalloc.get_traced_memory()[1] < 100_000
+    tracemalloc.stop()
+    body.close()
+
+
+def test_b17_servers_file_is_borrowed_where_it_stands_and_left_open() -> None:
+    data = os.urandom(MEMORY + 1000)
+    with tempfile.TemporaryFile("w+b") as file:
+        assert type(file) is io.BufferedRandom
+        file.write(b"before" + data + b"after")
+        file.seek(6)
+        before = open_files()
+        body, _ = _body(file, length=len(data))
+        stream = body.open()
+        assert stream.read(1000) == data[:1000]
+        assert open_files() == before
+        assert body.getvalue() == data
+        assert stream.read() == data[1000:]
+        body.close()
+        assert (file.closed, file.tell()) == (False, 6)
+
+
+def test_spill_file_is_private_nameless_and_gone() -> None:
+    before = open_files()
+    file = SpillFile()
+    file.append(b"secret")
+    status = os.fstat(file._descriptor)
+    assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 0)
+    assert len(open_files()) == len(before) + 1
+    file.close()
+    file.close()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_b16_b17_large_body_leaves_no_descriptor(closed: bool) -> None:
+    before = open_files()
+    body, _ = _body(_Pipe(b"x" * (MEMORY + 1)), length=MEMORY + 1)
+    stream = body.open()
+    stream.read(10)
+    assert len(open_files()) == len(before) + 1
+    if closed:
+        body.close()
+        with pytest.raises(ValueError, match="over"):
+            stream.read(10)
+    # A test client's requests are never closed: the collector must do it, without a warning.
+    del body, stream
+    gc.collect()
+    assert open_files() == before
+
+
+def test_full_disk_is_an_error_for_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flask_bodytrace.store._write_at", full)
+    before = open_files()
+    body, _ = _body(_Pipe(b"x" * (MEMORY + 1)), length=MEMORY + 1)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            body.open().read(10)
+    body.close()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_b06_short_or_broken_is_400_for_every_reader(length: bool) -> None:
+    class Broken(_Pipe):
+        def read(self, size: int) -> bytes:
+            if not self.pieces:
+                raise OSError("reset")
+            return super().read(size)
+
+    sources: list[Any] = [Broken(b"half")]
+    if length:
+        sources += [_Pipe(b"half"), io.BytesIO(b"half")]
+    for source in sources:
+        body, _ = _body(source, length=8 if length else None)
+        for _ in range(2):
+            with pytest.raises(ClientDisconnected):
+                body.getvalue()
+            with pytest.raises(ClientDisconnected):
+                body.open().read(8)
+        body.close()
+
+
+@pytest.mark.parametrize("text", ["-5", "abc", "1e3", "+5", "5,5", "\u00b2", "1_0", "0x5"])
+def test_length_that_is_no_number_is_400(text: str) -> None:
+    environ = {"wsgi.input": io.BytesIO(b"hello"), "CONTENT_LENGTH": text}
+    rules = BodyRules(BufferPool(largest=MEMORY, limit=0), MEMORY, LIMIT)
+    body = CachedBody(environ, rules)
+    with pytest.raises(BadRequest):
+        body.getvalue()
+    with pytest.raises(BadRequest):
+        body.open().read(1)
+    body.close()
+
+
+def test_length_of_thousands_of_digits_is_too_large() -> None:
+    environ = {"wsgi.input": _Pipe(b"hello"), "CONTENT_LENGTH": "9" * 5000}
+    rules = BodyRules(BufferPool(largest=MEMORY, limit=0), MEMORY, LIMIT, reject=True)
+    with pytest.raises(RequestEntityTooLarge):
+        CachedBody(environ, rules).getvalue()
+
+
+@pytest.mark.parametrize("value", [None, False, "", 0])
+def test_b04_input_terminated_false_means_what_it_says(value: object) -> None:
+    environ = {"wsgi.input": _Pipe(b"next request"), "wsgi.input_terminated": value}
+    rules = BodyRules(BufferPool(largest=MEMORY, limit=0), MEMORY, LIMIT)
+    assert CachedBody(environ, rules).getvalue() == b""
+    assert environ["wsgi.input_terminated"] is True
+
+
+def test_b18_declared_memory_is_not_taken_before_bytes_arrive() -> None:
+    tracemalloc.start()
+    bodies = [_body(_Pipe(b"xx"), length=LIMIT)[0] for _ in range(50)]
+    for body in bodies:
+        assert body.open().read(1) == b"x"
+    assert tracemalloc.get_traced_memory()[1] < 50 * 20_000
+    tracemalloc.stop()
+    for body in bodies:
+        body.close()
+
+
+def test_passed_on_body_says_what_to_do() -> None:
+    body, _ = _body(_Pipe(b"x" * (LIMIT + 1)), length=LIMIT + 1)
+    assert len(body.open().read()) == LIMIT + 1
+    with pytest.raises(BodyNotReplayable, match="BODYTRACE_BODY_LIMIT"):
+        body.open().read()
+    body.close()
+
+
+def test_applications_own_limit_counts_for_chunks_too() -> None:
+    app = Flask("x")
+    app.config["MAX_CONTENT_LENGTH"] = 1000
+    BodyTrace(app, metrics=False)
+
+    @app.post("/")
+    def view() -> str:
+        return str(len(request.get_data()))
+
+    client = app.test_client()
+    for size, status in ((1000, 200), (1001, 413)):
+        environ = {"wsgi.input": _Pipe(b"x" * size), "wsgi.input_terminated": True}
+        environ["HTTP_TRANSFER_ENCODING"] = "chunked"
+        assert client.post("/", environ_overrides=environ).status_code == status
+        assert client.post("/", data=b"x" * size).status_code == status
+
+
+def test_b15_close_waits_for_a_reader_and_the_reader_gets_nothing() -> None:
+    source = _Pipe(b"x" * 50, b"y" * 50)
+    source.go_on.clear()
+    body, _ = _body(source, length=100)
+    outcome: list[object] = []
+
+    def read() -> None:
+        try:
+            outcome.append(body.getvalue())
+        except ValueError as error:
+            outcome.append(str(error))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert source.waiting.wait(20)
+    closing = threading.Thread(target=body.close)
+    closing.start()
+    closing.join(0.1)
+    # Were it over now, a server could give the reader's socket to the next client.
+    assert closing.is_alive()
+    source.go_on.set()
+    closing.join(20)
+    reader.join(20)
+    assert outcome == ["I/O operation on the body of a request that is over"]
+    assert len(source.asked) == 1
+
+
+def test_threads_read_one_body_together() -> None:
+    data = os.urandom(MEMORY - 1)
+    body, _ = _body(_Pipe(*(data[start : start + 999] for start in range(0, len(data), 999))))
+    found: list[bytes] = []
+
+    def read(step: int) -> None:
+        stream = body.open()
+        parts = []
+        while part := stream.read(step):
+            parts.append(part)
+        found.append(b"".join(parts))
+
+    threads = [threading.Thread(target=read, args=(step,)) for step in (777, 5000, 100_000)]
+    threads.append(threading.Thread(target=lambda: found.append(body.getvalue())))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [data] * 4
+    body.close()
+
+
+def test_forked_child_reads_the_same_body() -> None:
+    data = os.urandom(MEMORY + 5000)
+    body, _ = _body(_Pipe(data), length=len(data))
+    stream = body.open()
+    parts = []
+    while part := stream.read(50_000):
+        parts.append(part)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if all(body.open().read(len(data)) == data for _ in range(20)) else 1)
+    mine = all(body.open().read(len(data)) == data for _ in range(20))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine
+    assert b"".join(parts) == data
+    body.close()
+
+
+def test_stream_is_a_file_to_other_libraries() -> None:
+    body, _ = _body(_Pipe("zwölf\nBoxkämpfer\n".encode() * 3000))
+    text = io.TextIOWrapper(cast("IO[bytes]", body.open()), encoding="utf-8")
+    assert text.readlines() == ["zwölf\n", "Boxkämpfer\n"] * 3000
+    stream = body.open()
+    assert isinstance(stream, BodyStream)
+    assert io.BufferedReader(cast("Any", stream)).read(5) == "zwölf".encode()[:5]
+    with pytest.raises(io.UnsupportedOperation):
+        body.open().fileno()
+    body.close()
+
+
+def test_figures_are_metrics() -> None:
+    reader = InMemoryMetricReader()
+    app = Flask("figures")
+    provider = MeterProvider([reader])
+    BodyTrace(app, meter_provider=provider, memory_limit=MEMORY, body_limit=LIMIT)
+    other = Flask("rejecting")
+    BodyTrace(other, meter_provider=provider, body_limit=LIMIT, over_limit="reject")
+    for each in (app, other):
+        each.add_url_rule("/", "read", lambda: request.stream.read(70_000), methods=["POST"])
+
+    def post(to: Flask, size: int, reads: int = 0) -> None:
+        source = _Pipe(b"x" * size)
+        environ = {"wsgi.input": source, "CONTENT_LENGTH": str(size)}
+        response = to.test_client().post("/", environ_overrides=environ)
+        response.close()
+        assert reads in {0, response.status_code}
+
+    for _ in range(3):
+        post(app, 100_000)
+    app.view_functions["read"] = lambda: b"".join(iter(lambda: request.stream.read(70_000), b""))
+    for _ in range(3):
+        post(app, 200_000)
+    post(app, MEMORY + 1)
+    post(app, LIMIT + 1)
+    post(other, LIMIT + 1, reads=413)
+    figures: dict[Any, float] = {}
+    data: Any = reader.get_metrics_data()
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                if metric.name.startswith("bodytrace."):
+                    for point in metric.data.data_points:
+                        key = metric.name, point.attributes.get("event")
+                        figures[key] = figures.get(key, 0) + point.value
+    assert figures["bodytrace.body.events", "spilled"] == 1
+    assert figures["bodytrace.body.events", "passed"] == 1
+    assert figures["bodytrace.body.events", "rejected"] == 1
+    assert figures["bodytrace.pool.misses", None] == 1
+    assert figures["bodytrace.pool.hits", None] == 2
+    assert figures["bodytrace.pool.kept", None] == 1 << 18
+    provider.shutdown()

@@ -1,0 +1,125 @@
+"""Memory and descriptors of a server under load (cases B16-B19).
+
+``BODYTRACE_SOAK=1`` (``make soak``) runs the full numbers: 64 uploads at once, 100,000 requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.body.figures import resident_bytes
+from tests.body.servers import Server, request, serving
+
+SOAK = bool(os.environ.get("BODYTRACE_SOAK"))
+UPLOADS = 64 if SOAK else 12
+REQUESTS = 100_000 if SOAK else 2_500
+UPLOAD = 10_000_000
+MEMORY_LIMIT = 1 << 20
+
+
+def _state(server: Server) -> Any:
+    return json.loads(server.ask("/state", None, method="GET").body)
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_b18_uploads_at_once_stay_within_their_limit(tmp_path: Path) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    content = random.Random(3).randbytes(UPLOAD)  # noqa: S311 - the same every time
+    form = part + content + b"\r\n--x--\r\n"
+    multipart = "Content-Type: multipart/form-data; boundary=x\r\n"
+    messages = [
+        request("/hash", content),
+        request("/hash", content, chunk=50_000),
+        request("/hash", form, headers=multipart),
+    ]
+    with serving(
+        "gunicorn-gthread",
+        tmp_path,
+        threads=UPLOADS,
+        FLASK_BODYTRACE_BODY_LIMIT="16MiB",
+        FLASK_BODYTRACE_MEMORY_LIMIT=str(MEMORY_LIMIT),
+    ) as server:
+        for message in messages:
+            with server.connect() as connection:
+                connection.send(message)
+                assert connection.answer().status == 200
+        before = _state(server)
+        pid = before["pid"]
+        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+        base = _peak(pid)
+        # Each waits with its last bytes until all are on their way.
+        all_there = threading.Barrier(UPLOADS)
+        answers: list[dict[str, str]] = []
+
+        def upload(message: bytes) -> None:
+            with server.connect() as connection:
+                connection.socket.settimeout(120)
+                connection.send(message[:-100])
+                all_there.wait(120)
+                connection.send(message[-100:])
+                answer = connection.answer()
+                assert answer.status == 200
+                answers.append(json.loads(answer.body))
+
+        threads = [
+            threading.Thread(target=upload, args=(messages[number % len(messages)],))
+            for number in range(UPLOADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        grown = _peak(pid) - base
+        print(f"{UPLOADS} uploads at once: peak grew by {grown / 1e6:.1f} MB")  # noqa: T201
+        assert grown <= UPLOADS * MEMORY_LIMIT
+        assert len(answers) == UPLOADS
+        digest, whole = hashlib.sha256(content).hexdigest(), hashlib.sha256(form).hexdigest()
+        for answer in answers:
+            if "file" in answer:
+                assert answer == {"file": digest, "first": whole, "second": whole}
+            else:
+                assert answer == {"first": digest, "second": digest}
+        assert _state(server)["files"] == before["files"]
+    assert list(tmp_path.glob("bodytrace-*")) == []
+
+
+def _mixed(server: Server, count: int, seed: int) -> None:
+    choose = random.Random(seed)  # noqa: S311 - not for secrets
+    sizes = [0, 10, 1000, 20_000, 100_000, 300_000]
+    for _ in range(count):
+        size = choose.choice(sizes)
+        body = bytes([seed]) * size
+        path = choose.choice(
+            ["/read", "/read?ways=loop,get_data", "/hash", "/unread", "/first/9", "/reject/read"]
+        )
+        message = request(path, body, chunk=choose.choice([0, 0, 5000]))
+        with server.connect() as connection:
+            if choose.random() < 0.05:
+                connection.send(message[: len(message) // 2])
+                connection.reset()
+                continue
+            connection.send(message)
+            assert connection.answer().status == 200
+
+
+def test_b19_memory_is_flat_after_many_requests(tmp_path: Path) -> None:
+    with serving("gunicorn-gthread", tmp_path) as server:
+        _mixed(server, REQUESTS // 4, 1)
+        before = _state(server)
+        _mixed(server, REQUESTS, 2)
+        after = _state(server)
+        grown = resident_bytes(after["pid"]) - before["resident"]
+        print(f"{REQUESTS} requests: resident set grew by {grown / 1e6:.1f} MB")  # noqa: T201
+        assert grown < 6_000_000
+        assert after["files"] == before["files"]
+    assert list(tmp_path.glob("bodytrace-*")) == []

@@ -158,7 +158,8 @@ def test_t15_gunicorn_with_preload_and_two_workers(
     port = free_port()
     command = [
         sys.executable, "-m", "gunicorn", "shop:app", "--preload", "--workers", "2",
-        "--worker-class", *worker, "--bind", f"127.0.0.1:{port}", "--config", "conf.py",
+        "--worker-class", *worker, "--bind", f"127.0.0.1:{port}",
+        "--config", "conf.py", "--no-control-socket",
     ]  # fmt: skip
     # Only a clean shutdown sends anything within this test.
     environment["OTEL_BSP_SCHEDULE_DELAY"] = "600000"

@@ -29,7 +29,7 @@ def readers() -> dict[str, Callable[[bytes], Any]]:
     two_fields = msgspec.json.Decoder(Order).decode
     everything = msgspec.json.Decoder().decode
     parse = simdjson.Parser().parse
-    extract = compile_rules(parse_rules(IDS)).from_body
+    extract = compile_rules(parse_rules(IDS)).from_json
 
     def both(load: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
         def read(data: bytes) -> Any:
@@ -44,7 +44,7 @@ def readers() -> dict[str, Callable[[bytes], Any]]:
         "msgspec, whole": both(everything),
         "pysimdjson": both(parse),
         FLOOR: two_fields,
-        OURS: lambda data: extract(data, "application/json"),
+        OURS: extract,
     }
 
 

@@ -12,7 +12,8 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, TypedDict
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -34,6 +35,11 @@ _MAX_INDEX = 999
 _MOST_BITS = MAX_LENGTH * 3
 # What decoders put where bytes were no text.
 _REPLACEMENT = "\ufffd"
+_FORMS = {
+    "application/json": "json",
+    "application/x-www-form-urlencoded": "urlencoded",
+    "multipart/form-data": "multipart",
+}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
@@ -91,6 +97,8 @@ class IdExtractor:
     from_json: Callable[[bytes], dict[str, str]] = field(repr=False)
     form_pattern: re.Pattern[bytes] | None = field(repr=False)
     query_pattern: re.Pattern[bytes] | None = field(repr=False)
+    steps: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = field(repr=False)
+    """Per attribute its sources as (kind, name), "" for the body, and whether it is hashed."""
 
     @property
     def attributes(self) -> Collection[str]:
@@ -104,13 +112,13 @@ class IdExtractor:
         :param content_type: the Content-Type header; other than JSON, ``+json``, urlencoded and
             multipart forms hold no ids.
         """
-        mimetype = content_type.partition(";")[0].strip().lower()
+        form = _form_of(content_type)
         try:
-            if mimetype == "application/json" or mimetype.endswith("+json"):
+            if form == "json":
                 return self.from_json(data)
-            if mimetype == "application/x-www-form-urlencoded":
+            if form == "urlencoded":
                 return _from_pairs(self.form_pattern, data)
-            if mimetype == "multipart/form-data":
+            if form == "multipart":
                 return self._from_multipart(data, content_type)
         except Exception:  # noqa: BLE001 - whatever is wrong with a body, it has no ids
             return {}
@@ -125,12 +133,7 @@ class IdExtractor:
 
     def holds_ids(self, content_type: str) -> bool:
         """Whether a body of this type is worth reading for ids."""
-        mimetype = content_type.partition(";")[0].strip().lower()
-        return (
-            mimetype == "application/json"
-            or mimetype.endswith("+json")
-            or mimetype in {"application/x-www-form-urlencoded", "multipart/form-data"}
-        )
+        return _form_of(content_type) is not None
 
     def choose(
         self, found: Mapping[str, str], lookup: Callable[[str, str], object]
@@ -141,12 +144,11 @@ class IdExtractor:
         :param lookup: (kind, name) -> value or None for path, query and header sources.
         """
         ids: dict[str, str] = {}
-        for attribute, sources in self.order.items():
-            for source in sources:
-                kind, colon, name = source.partition(":")
-                value = clean(lookup(kind, name)) if colon else found.get(source)
+        for attribute, sources, hashed in self.steps:
+            for kind, name in sources:
+                value = clean(lookup(kind, name)) if kind else found.get(name)
                 if value is not None:
-                    if attribute in self.hashed:
+                    if hashed:
                         value = self.hash(value)
                     ids[attribute] = value
                     break
@@ -249,7 +251,25 @@ def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") ->
         from_json=_json_scanner({path: tuple(path.split(".")) for path in sorted(paths)}),
         form_pattern=_pairs_pattern(paths),
         query_pattern=_pairs_pattern(name for kind, _, name in split if kind == "query"),
+        steps=tuple(
+            (attribute, tuple(map(_split, sources)), attribute in hashed)
+            for attribute, sources in rules.items()
+        ),
     )
+
+
+def _split(source: str) -> tuple[str, str]:
+    kind, colon, name = source.partition(":")
+    return (kind, name) if colon else ("", source)
+
+
+@lru_cache(maxsize=64)
+def _form_of(content_type: str) -> str | None:
+    """How a body of this Content-Type is to be searched; None if it is not."""
+    mimetype = content_type.partition(";")[0].strip().lower()
+    if mimetype.endswith("+json"):
+        return "json"
+    return _FORMS.get(mimetype)
 
 
 def keyed_hash(value: str, key: bytes) -> bytes:
@@ -376,6 +396,30 @@ def _named(name: str, default: Any) -> Any:
     return msgspec.field(name=name, default=default)
 
 
+def _flat_scanner(names: Iterable[str]) -> Callable[[bytes], dict[str, str] | None]:
+    """What finds short words in fields of the document itself; None where it holds others.
+
+    Most ids are such: decoded into the answer, they only need to be looked at, which takes a
+    quarter of what `clean` on each does.
+    """
+    text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
+    fields: Any = dict.fromkeys(names, text)
+    ids: Any = TypedDict("Ids", fields, total=False)  # type: ignore[misc]  # named by settings
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(ids).decode
+
+    def scan(data: bytes) -> dict[str, str] | None:
+        try:
+            found: dict[str, str] = decode(data)
+        except msgspec.DecodeError:
+            return None
+        for value in found.values():
+            if not value.isprintable() or " " in value or not value.isascii():
+                return None
+        return found
+
+    return scan
+
+
 def _json_scanner(paths: Mapping[str, tuple[str, ...]]) -> Callable[[bytes], dict[str, str]]:
     root = _Node()
     for path, parts in paths.items():
@@ -386,8 +430,11 @@ def _json_scanner(paths: Mapping[str, tuple[str, ...]]) -> Callable[[bytes], dic
     root.prepare()
     # Wrong types are rare: one strict decode for the common case, and only then the careful scan.
     strict = msgspec.json.Decoder(root.struct()) if root.is_plain() else None
+    flat = _flat_scanner(paths) if all(len(parts) == 1 for parts in paths.values()) else None
 
     def scan(data: bytes) -> dict[str, str]:
+        if flat is not None and (words := flat(data)) is not None:
+            return words
         found: dict[str, str] = {}
         if data[:3] == b"\xef\xbb\xbf":
             data = data[3:]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.formparser import parse_form_data
 from werkzeug.test import EnvironBuilder
@@ -18,6 +18,9 @@ NAMES = ["a", "b", "0", "orderId", "na\xefve", "x y"]
 PATHS = [*NAMES[:4], "a.b", "a.0", "a.0.b", "b.a.orderId", "orderId.1.0", "na\xefve.x y"]
 EXTRACTOR = compile_rules({f"id{n}": [path] for n, path in enumerate(PATHS)})
 PLAIN = compile_rules(parse_rules("orderId,a.b"))
+
+# On a busy machine slowness says nothing.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 values = st.recursive(
     st.none()
@@ -50,6 +53,7 @@ def agree(extractor: Any, body: bytes) -> None:
     assert found == {path: value for path, value in expected.items() if value is not None}
 
 
+@unhurried
 @given(values, st.booleans())
 def test_json_as_json_loads_sees_it(document: Any, ascii_only: bool) -> None:
     body = json.dumps(document, ensure_ascii=ascii_only).encode()
@@ -57,6 +61,7 @@ def test_json_as_json_loads_sees_it(document: Any, ascii_only: bool) -> None:
     agree(PLAIN, body)
 
 
+@unhurried
 @given(st.lists(st.tuples(st.sampled_from(NAMES), values), max_size=6))
 def test_of_doubled_keys_the_last_wins_as_in_json_loads(pairs: list[tuple[str, Any]]) -> None:
     members = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
@@ -65,6 +70,7 @@ def test_of_doubled_keys_the_last_wins_as_in_json_loads(pairs: list[tuple[str, A
     agree(PLAIN, body)
 
 
+@unhurried
 @given(st.binary(max_size=200), st.sampled_from(["application/json", "multipart/form-data", ""]))
 def test_nothing_ever_raises(body: bytes, content_type: str) -> None:
     for kind in (content_type, "application/x-www-form-urlencoded", content_type + "; boundary=a"):
@@ -88,6 +94,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\ufffd"), max_s
 form_pairs = st.lists(st.tuples(st.sampled_from([*NAMES, "a.b", "z"]), texts), max_size=6)
 
 
+@unhurried
 @given(st.data(), form_pairs)
 def test_forms_and_queries_as_werkzeug_sees_them(
     data: st.DataObject, pairs: list[tuple[str, str]]
@@ -107,7 +114,7 @@ def test_forms_and_queries_as_werkzeug_sees_them(
     assert compile_rules(rules).from_query(text.encode()) == in_query
 
 
-@settings(max_examples=50)
+@unhurried
 @given(form_pairs)
 def test_multipart_as_werkzeug_sees_it(pairs: list[tuple[str, str]]) -> None:
     parts = b"".join(

@@ -8,10 +8,11 @@ PYTEST_FLAGS ?= -n 2
 # What runs pytest as a module: make test RUNNER="coverage run -m"
 RUNNER ?=
 
-.PHONY: help demo serve test soak bench bench-body lint format clean
+.PHONY: help demo serve load test soak bench bench-body lint format clean
 help:
-	@echo "make demo    run the example order service, send it requests, check and print the traces"
-	@echo "make serve   run the example order service until Ctrl-C"
+	@echo "make demo    run the example order system, send it orders, check and print the traces"
+	@echo "make serve   run the example order system until Ctrl-C"
+	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5')"
 	@echo "make test    run the tests"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
@@ -25,6 +26,9 @@ demo: $(VENV)/.example
 
 serve: $(VENV)/.example
 	$(BIN)/python -m example_app
+
+load: $(VENV)/.example
+	$(BIN)/python -m example_app --load $(LOAD)
 
 test: $(VENV)/.test
 	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)

@@ -240,7 +240,8 @@ def _by_importance(calls: list[Call], parents: dict[Call, Call]) -> list[Call]:
 
 def clean(text: str, limit: int = _MAX_NAME) -> str:
     """`text` without anything that is not printed, cut to `limit` characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+    text = text[:limit]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def status_of(text: str) -> str:

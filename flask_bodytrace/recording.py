@@ -67,7 +67,9 @@ class Onlookers:
         processors = self._tracer.span_processor._span_processors
         if processors is not self._seen:
             self._none = all(
-                type(processor) in _BLIND or type(processor).on_start is SpanProcessor.on_start
+                type(processor) in _BLIND
+                or type(processor).on_start is SpanProcessor.on_start
+                or not getattr(processor, "looks_at_attributes", True)
                 for processor in processors
             )
             self._seen = processors

@@ -237,6 +237,8 @@ class Outbound:
 class _Collector(SpanProcessor):
     """Shows every span to the request in whose context it starts."""
 
+    looks_at_attributes = False
+
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
         source = otel_context.get_value(TRACE_KEY, parent_context)
         calls = getattr(source, "calls", None)

@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -172,7 +171,7 @@ def _bodies(*, quick: bool) -> Iterator[str]:
 def _footprint(*, quick: bool) -> Iterator[str]:
     results = footprint.measure(rounds=2 if quick else 7)
     yield "## Import and memory\n"
-    yield "CPU ms of the import in a fresh interpreter with warm bytecode, and MiB resident after.\n"
+    yield "CPU ms of the import in a fresh interpreter, bytecode warm, and MiB resident after.\n"
     base = results["Flask"]
     rows = []
     for name, (took, resident) in results.items():
@@ -189,4 +188,4 @@ def _size(size: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -98,7 +98,7 @@ def caller(application: Wsgi, template: dict[str, Any], body: bytes) -> Callable
 
     def call() -> bytes:
         # A buffered reader, as sockets have: a BytesIO would be shared by us without a copy.
-        reader = io.BufferedReader(io.BytesIO(body))  # type: ignore[arg-type]
+        reader = io.BufferedReader(io.BytesIO(body))
         iterable = application({**template, "wsgi.input": reader}, start_response)
         try:
             return b"".join(iterable)

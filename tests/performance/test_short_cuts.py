@@ -1,0 +1,208 @@
+"""Every short cut ends where the long way does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask, Response, g
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    ParentBased,
+    Sampler,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+
+from flask_bodytrace import BodyTrace, BusinessIdGenerator
+from flask_bodytrace.sampling import foresee
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN_ID = "00f067aa0ba902b7"
+SAMPLERS = [
+    ALWAYS_ON,
+    ALWAYS_OFF,
+    TraceIdRatioBased(0.5),
+    ParentBased(ALWAYS_ON),
+    ParentBased(ALWAYS_OFF),
+    ParentBased(TraceIdRatioBased(0.5)),
+    ParentBased(ALWAYS_ON, remote_parent_sampled=TraceIdRatioBased(0.5)),
+    ParentBased(ALWAYS_OFF, local_parent_not_sampled=ALWAYS_ON),
+]
+
+
+def _parents() -> Iterator[SpanContext]:
+    state = TraceState([("vendor", "value")])
+    for trace_id in (1, 2**63 + 1, 2**64 - 1):
+        for is_remote in (True, False):
+            for flags in range(4):
+                yield SpanContext(trace_id, 7, is_remote, TraceFlags(flags), state)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.get_description())
+def test_what_is_foreseen_is_what_the_sdk_decides(sampler: Sampler) -> None:
+    tracer = TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("test")
+    foresight = foresee(tracer)
+    dropped = 0
+    for parent in _parents():
+        context = trace.set_span_in_context(NonRecordingSpan(parent), Context())
+        made = tracer.start_span("sdk", context).get_span_context()
+        ours = None if foresight is None else foresight.dropped(parent, 0)
+        assert (ours is None) == made.trace_flags.sampled
+        if ours is not None:
+            dropped += 1
+            mine = ours.get_span_context()
+            assert mine.is_valid
+            assert (mine.trace_id, mine.trace_flags) == (made.trace_id, made.trace_flags)
+            assert (mine.trace_state, mine.is_remote) == (made.trace_state, made.is_remote)
+    assert dropped or sampler is ALWAYS_ON
+
+
+class _Counting(Sampler):
+    """Has to be asked every time, though it only passes on to the SDK's own."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def should_sample(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        self.asked += 1
+        return ALWAYS_OFF.should_sample(*args, **kwargs)  # type: ignore[arg-type]
+
+    def get_description(self) -> str:
+        return "counting"
+
+
+def _app(**provider: object) -> tuple[Flask, InMemorySpanExporter, TracerProvider]:
+    exporter = InMemorySpanExporter()
+    made = TracerProvider(**provider)  # type: ignore[arg-type]
+    made.add_span_processor(SimpleSpanProcessor(exporter))
+    app = Flask(__name__)
+    app.config["BODYTRACE_IDS"] = "order.id=orderId"
+    BodyTrace(app, tracer_provider=made)
+
+    @app.post("/orders/<int:number>")
+    def create(number: int) -> dict[str, object]:
+        return {"number": number, "order": g.trace.ids.get("order.id")}
+
+    return app, exporter, made
+
+
+def test_other_samplers_are_asked() -> None:
+    sampler = _Counting()
+    app, exporter, _ = _app(sampler=sampler)
+    app.test_client().post("/orders/1", json={})
+    assert sampler.asked == 1
+    assert not exporter.get_finished_spans()
+
+
+@pytest.mark.parametrize("generator", [BusinessIdGenerator, RandomIdGenerator])
+@pytest.mark.parametrize("root", [TraceIdRatioBased(0.5), ParentBased(TraceIdRatioBased(0.5))])
+def test_the_ratio_of_root_traces_is_kept_and_their_flags_are_the_sdks(
+    root: Sampler, generator: Callable[[], RandomIdGenerator]
+) -> None:
+    app, exporter, _ = _app(sampler=root, id_generator=generator())
+    client = app.test_client()
+    answered = [int(client.post("/orders/1", json={}).headers["X-Trace-ID"], 16) for _ in range(64)]
+    kept = {span.context.trace_id for span in exporter.get_finished_spans()}
+    bound = TraceIdRatioBased.get_bound_for_rate(0.5)
+    assert kept == {number for number in answered if number & (2**64 - 1) < bound}
+    # 64 fair coins all on one side happen once in 2^63 runs.
+    assert 0 < len(kept) < 64
+    assert len(set(answered)) == 64
+    flags = {span.context.trace_flags for span in exporter.get_finished_spans()}
+    assert flags == {TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID}
+
+
+@pytest.mark.parametrize("flags", ["00", "02", "01", "03"])
+@pytest.mark.parametrize("more", [{}, {"tracestate": "vendor=value"}, {"baggage": "a=b"}])
+def test_unsampled_requests_have_all_but_the_span(flags: str, more: dict[str, str]) -> None:
+    app, exporter, _ = _app()
+    headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-{flags}", **more}
+    response = app.test_client().post("/orders/5", json={"orderId": "ORD1"}, headers=headers)
+    assert response.get_json() == {"number": 5, "order": "ORD1"}
+    assert response.headers["X-Trace-ID"] == TRACE_ID
+    assert response.headers["X-Parent-Span-ID"] == SPAN_ID
+    assert len(response.headers["X-Span-ID"]) == 16
+    assert response.headers["X-Span-ID"] != SPAN_ID
+    assert len(exporter.get_finished_spans()) == int(flags, 16) & 1
+
+
+class _Onlooker(SpanProcessor):
+    def __init__(self) -> None:
+        self.seen: list[dict[str, object]] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the interface has it
+        self.seen.append(dict(span.attributes or {}))
+
+
+def _attributes(app: Flask, exporter: InMemorySpanExporter) -> dict[str, object]:
+    headers = {"Host": "shop.example.com:81", "User-Agent": "test"}
+    url = "/orders/5?token=x&a=b"
+    app.test_client().post(url, json={"orderId": "ORD1"}, headers=headers)
+    return dict(exporter.get_finished_spans()[-1].attributes or {})
+
+
+def test_attributes_are_the_same_with_and_without_an_onlooker_who_sees_them_at_the_start() -> None:
+    app, exporter, provider = _app()
+    alone = _attributes(app, exporter)
+    onlooker = _Onlooker()
+    # One that comes later is noticed too.
+    provider.add_span_processor(onlooker)
+    assert _attributes(app, exporter) == alone
+    assert onlooker.seen[0]["order.id"] == "ORD1"
+    assert {"http.route", "http.response.status_code", "url.query"} <= alone.keys()
+    assert "token=x" not in str(alone)
+
+
+@pytest.mark.parametrize(
+    "limits", [SpanLimits(max_span_attributes=4), SpanLimits(max_span_attribute_length=3)]
+)
+def test_the_limits_of_spans_hold(limits: SpanLimits) -> None:
+    app, exporter, _ = _app(span_limits=limits)
+    attributes = _attributes(app, exporter)
+    if limits.max_span_attributes == 4:
+        assert len(attributes) == 4
+    else:
+        assert max(len(value) for value in attributes.values() if isinstance(value, str)) == 3
+
+
+def test_what_runs_when_a_response_is_closed_runs_in_its_request() -> None:
+    app, _, _ = _app()
+    current: list[str] = []
+
+    def note() -> None:
+        current.append(format(trace.get_current_span().get_span_context().trace_id, "032x"))
+
+    @app.get("/closing")
+    def closing() -> Response:
+        response = Response("complete")
+        response.call_on_close(note)
+        return response
+
+    with app.test_client().get("/closing") as response:
+        assert response.headers["X-Trace-ID"] not in current
+    assert current == [response.headers["X-Trace-ID"]]
+
+
+def test_a_request_dispatched_by_hand_in_another_leaves_that_one_open() -> None:
+    app, exporter, _ = _app()
+
+    @app.get("/plain")
+    def plain() -> str:
+        return "plain"
+
+    @app.get("/outer")
+    def outer() -> dict[str, bool]:
+        with app.test_request_context("/plain"):
+            app.full_dispatch_request().close()
+        return {"recording": g.trace.span.is_recording()}
+
+    assert app.test_client().get("/outer").get_json() == {"recording": True}
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET /outer"]

@@ -16,12 +16,6 @@ class StaticDirectory:
     def __init__(self, services: Mapping[str, str]) -> None:
         self._services = dict(services)
 
-    @classmethod
-    def parse(cls, text: str) -> StaticDirectory:
-        """Read ``name=address`` pairs, separated by commas."""
-        pairs = (pair.partition("=") for pair in text.split(",") if pair.strip())
-        return cls({name.strip(): address.strip() for name, _, address in pairs})
-
     def locate(self, service: str) -> str:
         """Return the service's address; `UnknownService` if it is not in the list."""
         try:

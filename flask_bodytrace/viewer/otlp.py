@@ -417,8 +417,10 @@ def to_json(spans: Sequence[Span]) -> str:
             for resource, scopes in resources.values()
         ]
     }
-    # json writes half surrogate pairs, which msgspec refuses, but is slow to indent.
-    return msgspec.json.format(json.dumps(request), indent=2)
+    # Half a surrogate pair is no text that others would take.
+    text = json.dumps(request, ensure_ascii=False).encode(errors="replace")
+    # What json itself indents, it writes several times slower.
+    return msgspec.json.format(text, indent=2).decode()
 
 
 def _span_json(span: Span) -> dict[str, Any]:

@@ -56,18 +56,18 @@ _STATIC = {
 }
 _URLS = Map(
     [
-        Rule("/", endpoint="traces"),
-        Rule("/map", endpoint="map"),
-        Rule("/trace/<trace_id>", endpoint="trace"),
-        Rule("/trace/<trace_id>/span/<span_id>", endpoint="span"),
-        Rule("/trace/<trace_id>/export", endpoint="export"),
-        Rule("/trace/<trace_id>/otlp.json", endpoint="otlp"),
-        Rule("/trace/<trace_id>/mermaid.mmd", endpoint="mermaid"),
-        Rule("/trace/<trace_id>/curl.sh", endpoint="curl"),
-        Rule("/version", endpoint="version"),
-        Rule("/changed.json", endpoint="changed"),
+        Rule("/", endpoint="traces", methods=["GET"]),
+        Rule("/map", endpoint="map", methods=["GET"]),
+        Rule("/trace/<trace_id>", endpoint="trace", methods=["GET"]),
+        Rule("/trace/<trace_id>/span/<span_id>", endpoint="span", methods=["GET"]),
+        Rule("/trace/<trace_id>/export", endpoint="export", methods=["GET"]),
+        Rule("/trace/<trace_id>/otlp.json", endpoint="otlp", methods=["GET"]),
+        Rule("/trace/<trace_id>/mermaid.mmd", endpoint="mermaid", methods=["GET"]),
+        Rule("/trace/<trace_id>/curl.sh", endpoint="curl", methods=["GET"]),
+        Rule("/version", endpoint="version", methods=["GET"]),
+        Rule("/changed.json", endpoint="changed", methods=["GET"]),
         Rule("/login", endpoint="login", methods=["GET", "POST"]),
-        Rule("/static/<name>", endpoint="static"),
+        Rule("/static/<name>", endpoint="static", methods=["GET"]),
     ]
 )
 _SIGNALS = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}

@@ -211,7 +211,7 @@ class CachedBody:
                 not size
                 or self._begun
                 or size > self._rules.body_limit
-                or self.max_length is not None
+                or (self.max_length is not None and size > self.max_length)
                 or type(self._source) in _COMPLETE
                 or self.closed
             ):

@@ -98,16 +98,3 @@ def test_a_service_that_does_not_start_is_said(tmp_path: Path) -> None:
 
     assert run.returncode == 1
     assert "cannot run: orders does not start" in run.stderr
-
-
-def test_load_says_how_fast_it_went_and_that_nothing_was_lost() -> None:
-    load = [*COMMAND, "--any-ports", "--load", "--orders", "20", "--customers", "2"]
-    run = subprocess.run(
-        load, env=environment(), capture_output=True, text=True, timeout=90, check=False
-    )
-
-    assert run.returncode == 0, run.stderr
-    assert "20 accepted of 20 sent" in run.stdout
-    assert re.search(r"throughput +\d+\.\d orders/s", run.stdout)
-    assert re.search(r"P50 \d+ ms, P99 \d+ ms", run.stdout)
-    assert "0 orders lost or doubled" in run.stdout

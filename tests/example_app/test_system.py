@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import httpx
 import pytest
 
 from example_app import labels
+from example_app.__main__ import main
 from example_app.bootstrap import FULFILMENT, GATEWAY, INVENTORY, ORDERS, PAYMENTS
 from example_app.breaker import rules
 from example_app.demo.expected import good_order
@@ -186,6 +188,20 @@ def test_the_demo_finds_nothing_wrong(system: System, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert f"one trace of {good_order('U987654').total()} spans in 5 processes" in printed
     assert printed.count("└─ gateway  POST /orders") == 2 * len(STEPS) - 2, "two were not sent on"
+
+
+def test_load_says_how_fast_it_went_and_that_nothing_was_lost(
+    system: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("example_app.__main__.running", lambda *_: nullcontext(system))
+
+    assert main(["--load", "--orders", "20", "--customers", "2"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "20 accepted of 20 sent" in printed
+    assert re.search(r"throughput +\d+\.\d orders/s", printed)
+    assert re.search(r"P50 \d+ ms, P99 \d+ ms", printed)
+    assert "0 orders lost or doubled" in printed
 
 
 def test_kill_9_of_any_process_loses_and_doubles_no_order(

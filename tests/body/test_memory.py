@@ -107,6 +107,9 @@ def _mixed(server: Server, count: int, seed: int) -> None:
         path = choose.choice(
             ["/read", "/read?ways=loop,get_data", "/hash", "/unread", "/first/9", "/reject/read"]
         )
+        if path in {"/unread", "/first/9"}:
+            # gunicorn may reset a connection with more than that unread, before its answer is read.
+            body = body[:10_000]
         message = request(path, body, chunk=choose.choice([0, 0, 5000]))
         with server.connect() as connection:
             if choose.random() < 0.05:

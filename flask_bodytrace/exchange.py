@@ -106,7 +106,8 @@ class Exchange:
         self.plan = plan
         self._environ = environ
         self._start_response = start_response
-        self._method = spans.method_of(environ)
+        method = environ.get("REQUEST_METHOD", "")
+        self._method = method if method in spans.METHODS else "_OTHER"
         stream = environ["wsgi.input"]
         if type(stream) is BodyStream and not stream.body.closed:
             self.body = stream.body

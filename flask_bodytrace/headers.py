@@ -45,10 +45,11 @@ class HeaderWriter:
     :param forms: any of `FORMS`.
     """
 
-    __slots__ = ("_server_timing", "_traceresponse", "_x_trace", "exposed")
+    __slots__ = ("_only_x_trace", "_server_timing", "_traceresponse", "_x_trace", "exposed")
 
     def __init__(self, forms: Sequence[str]) -> None:
         self._x_trace = "x-trace" in forms
+        self._only_x_trace = set(forms) == {"x-trace"}
         self._server_timing = "server-timing" in forms
         self._traceresponse = "traceresponse" in forms
         self.exposed: list[str] = []
@@ -59,7 +60,7 @@ class HeaderWriter:
         if self._traceresponse:
             self.exposed.append("traceresponse")
 
-    def write(  # noqa: PLR0913, PLR0917 - what identifies a span, named by every caller
+    def write(  # noqa: C901, PLR0913, PLR0917 - what identifies a span, in each of the forms
         self,
         headers: Sequence[Header],
         trace_id: str,
@@ -75,6 +76,11 @@ class HeaderWriter:
         :param flags: W3C trace flags, a bit field.
         :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
+        ours = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
+        if parent_span_id is not None:
+            ours.append(("X-Parent-Span-ID", parent_span_id))
+        if self._only_x_trace and calls is None and _are_of_others(headers):
+            return [*headers, *ours]
         result = list(headers)
         present = {name.lower() for name, _ in headers}
         left = BUDGET
@@ -85,9 +91,7 @@ class HeaderWriter:
             left -= expose(result, exposed)
         added: list[Header] = []
         if self._x_trace and present.isdisjoint(_X_TRACE):
-            added = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
-            if parent_span_id is not None:
-                added.append(("X-Parent-Span-ID", parent_span_id))
+            added = ours
         timing: list[str] = []
         if self._server_timing or self._traceresponse:
             traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
@@ -102,6 +106,14 @@ class HeaderWriter:
             _merge(result, "Server-Timing", ", ".join(timing))
         result += added
         return result
+
+
+def _are_of_others(headers: Iterable[Header]) -> bool:
+    """Whether no header is of ours or of CORS: seen by the first letter, in half the steps."""
+    for name, _ in headers:  # noqa: SIM110 - all() and its generator take twice as long
+        if name[:1] in "XxAa":
+            return False
+    return True
 
 
 def expose(headers: list[Header], names: Iterable[str]) -> int:

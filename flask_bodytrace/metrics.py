@@ -90,7 +90,10 @@ class ServerMetrics:
         :param method: one of `spans.METHODS` or ``_OTHER``.
         :param scheme: as the server, or a proxy it trusts, says.
         """
-        if not (self._recording or self.recording):
+        if not self._recording and (
+            # As in `recording`, in a third of the steps for the usual case that nobody listens.
+            getattr(self._duration, "_real_instrument", self) is None or not self.recording
+        ):
             return None
         counted = {
             "http.request.method": method,

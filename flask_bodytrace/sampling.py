@@ -100,8 +100,6 @@ class Foresight:
 
         :param trace_id: chosen or drawn for a trace without a parent; 0 for none.
         """
-        if not self._tracer._tracer_config.is_enabled:
-            return None
         state = None
         if parent is None:
             bound = self._root
@@ -116,7 +114,9 @@ class Foresight:
             trace_id, _, is_remote, flags, state, _ = parent
             random = flags & TraceFlags.RANDOM_TRACE_ID != 0
             bound = (self._remote if is_remote else self._local)[flags & 1]
-        if trace_id & _LIMIT < bound:
+            if bound == _KEEP:
+                return None
+        if trace_id & _LIMIT < bound or not self._tracer._tracer_config.is_enabled:
             return None
         return NonRecordingSpan(
             SpanContext(

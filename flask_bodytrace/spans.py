@@ -85,12 +85,6 @@ def _fold(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")
 
 
-def method_of(environ: WSGIEnvironment) -> str:
-    """The request method, ``_OTHER`` if it is not a known one."""
-    method = environ.get("REQUEST_METHOD", "")
-    return method if method in METHODS else "_OTHER"
-
-
 def span_name(method: str, route: str | None) -> str:
     """``POST /orders/<id>``, or without a path where no route matched: unbounded names cost."""
     shown = "HTTP" if method == "_OTHER" else method

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span, SpanLimits, SpanProcessor, TracerProvider
@@ -23,6 +25,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 
 from flask_bodytrace import BodyTrace, BusinessIdGenerator
 from flask_bodytrace.sampling import foresee
+from flask_bodytrace.trace import TRACE_KEY
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN_ID = "00f067aa0ba902b7"
@@ -206,3 +209,24 @@ def test_a_request_dispatched_by_hand_in_another_leaves_that_one_open() -> None:
 
     assert app.test_client().get("/outer").get_json() == {"recording": True}
     assert [span.name for span in exporter.get_finished_spans()] == ["GET /outer"]
+
+
+def test_nothing_of_a_request_waits_for_the_garbage_collector() -> None:
+    app, _, _ = _app()
+    kept: list[weakref.ref[object]] = []
+
+    @app.get("/kept")
+    def keep() -> str:
+        kept.append(weakref.ref(request.environ[TRACE_KEY]))
+        kept.append(weakref.ref(g.trace.body))
+        return "kept"
+
+    gc.collect()
+    gc.disable()
+    try:
+        for flags in ("00", "01"):
+            headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-{flags}"}
+            app.test_client().get("/kept", headers=headers).close()
+        assert [reference() for reference in kept] == [None] * 4
+    finally:
+        gc.enable()

@@ -119,7 +119,7 @@ def _server(*, quick: bool) -> Iterator[str]:
     yield f"{server.CONNECTIONS} connections on another. Medians of interleaved rounds."
     for sampler, title in (("always", "100 % sampled"), ("1%", "1 % sampled")):
         loads = server.measure(
-            SERVED, sampler=sampler, rounds=1 if quick else 5, seconds=2 if quick else 3
+            SERVED, sampler=sampler, rounds=1 if quick else 3, seconds=2 if quick else 3
         )
         yield f"\n### {title}\n"
         base = loads["bare"].throughput

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class System:
 
     def kill(self, service: str) -> None:
         """End a service with SIGKILL, as a crash would; it is started again."""
-        self._services[service].process.kill()
+        self._services[service].kill()
 
     def hold(self, service: str) -> None:
         """Kill a service, and leave it so until `resume`."""
@@ -144,11 +145,11 @@ class _Service:
         self._wanted = False
         self._changed = threading.Condition()
         self._ready = False
-        self._failed = False
+        self._over = False
         self._thread: threading.Thread | None = None
 
     def start(self, *, wait: bool = True) -> None:
-        self._wanted, self._failed = True, False
+        self._wanted, self._over = True, False
         self._thread = threading.Thread(target=self._supervise, name=f"supervise {self.name}")
         self._thread.start()
         if wait:
@@ -156,13 +157,19 @@ class _Service:
 
     def wait_until_ready(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._failed, _START_S)
+            self._changed.wait_for(lambda: self._ready or self._over, _START_S)
             if not self._ready:
                 raise NotStarted(f"{self.name} does not start")
 
+    def kill(self) -> None:
+        # Not ready from now on, not only once its end was noticed.
+        with self._changed:
+            self._ready = False
+        self.process.kill()
+
     def hold(self) -> None:
         self._wanted = False
-        self.process.kill()
+        self.kill()
         self._join()
 
     def terminate(self) -> None:
@@ -170,7 +177,7 @@ class _Service:
         if self._thread is not None:
             # Before it takes requests it may not take signals either.
             with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._failed, _START_S)
+                self._changed.wait_for(lambda: self._ready or self._over, _START_S)
             self.process.terminate()
 
     def wait_until_stopped(self) -> None:
@@ -188,18 +195,19 @@ class _Service:
     def _supervise(self) -> None:
         first = True
         while self._wanted:
-            self._run()
+            came_up = self._run()
             with self._changed:
-                # One that never came up will not do so the next time.
-                if first and not self._ready:
-                    self._failed, self._wanted = True, False
+                # One that does not come up at first will not do so later.
+                self._wanted = self._wanted and (came_up or not first)
                 self._ready, first = False, False
-                self._changed.notify_all()
             if self._wanted:
-                threading.Event().wait(_PAUSE_S)
+                time.sleep(_PAUSE_S)
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
 
-    def _run(self) -> None:
-        """Run the process until it ends."""
+    def _run(self) -> bool:
+        """Run the process until it ends; return whether it took requests."""
         # In a session of its own, as Ctrl-C is for us, who stop them in order.
         with subprocess.Popen(  # noqa: S603 - the command is our own
             [sys.executable, "-m", "example_app", "--service", self.name],
@@ -210,11 +218,13 @@ class _Service:
             start_new_session=True,
         ) as process:
             self.process = process
-            if process.stdout is not None and process.stdout.readline().strip() == READY:
+            came_up = process.stdout is not None and process.stdout.readline().strip() == READY
+            if came_up:
                 with self._changed:
                     self._ready = True
                     self._changed.notify_all()
             process.wait()
+            return came_up
 
     def _environment(self) -> dict[str, str]:
         ours = {

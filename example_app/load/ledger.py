@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from example_app.load.customer import Attempts
     from example_app.system import System
 
-_SETTLED_S = 60.0
+_SETTLED_S = 120.0
 _ASK_EVERY_S = 0.1
 
 

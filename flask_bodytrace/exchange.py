@@ -55,6 +55,8 @@ def run(
     plan: Plan, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer one request through `app`, traced."""
+    if plan.dropped:
+        plan.end_dropped()
     try:
         exchange = Exchange(plan, environ, start_response)
         token = runtime.attach(exchange.context)

@@ -23,13 +23,14 @@ class TracedResponse:
     `stream_with_context` pushed, and may do so only where it was pushed.
     """
 
-    __slots__ = ("_context", "_exchange", "_iterable", "_iterator")
+    __slots__ = ("_context", "_exchange", "_is_open", "_iterable", "_iterator")
 
     def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
         self._exchange = exchange
         self._context = exchange.context
         self._iterable: Iterable[bytes] = iterable
         self._iterator: Iterator[bytes] | None = None
+        self._is_open = True
 
     def __iter__(self) -> TracedResponse:
         return self
@@ -59,6 +60,7 @@ class TracedResponse:
 
     def close(self) -> None:
         """Close the application's iterable, and end the request whatever comes of that."""
+        self._is_open = False
         close = getattr(self._iterable, "close", None)
         token = runtime.attach(self._context)
         try:
@@ -72,13 +74,22 @@ class TracedResponse:
             self._exchange.finish()
 
     def __del__(self) -> None:
-        # A server that never closes it must not keep the span open for ever; and a generator that
-        # is still suspended ends where it ran.
+        # A server that never closes it must not keep the span open for ever. Not here: this may be
+        # the garbage collector, which before Python 3.12 strikes within ContextVar.set itself and
+        # would find it half done (a crash), or while this thread holds an exporter's lock.
+        if self._is_open:
+            self._exchange.plan.dropped.append(self)
+
+    def end_dropped(self) -> None:
+        """End the request of a response that nobody closed; a suspended generator ends in it."""
+        self._is_open = False
         token = runtime.attach(self._context)
-        self._iterator = None
-        self._iterable = ()
-        runtime.detach(token)
-        self._exchange.finish()
+        try:
+            self._iterator = None
+            self._iterable = ()
+        finally:
+            runtime.detach(token)
+            self._exchange.finish()
 
 
 def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:

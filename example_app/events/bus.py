@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,17 +24,28 @@ class Publisher(Protocol):
         """Let go of files and connections."""
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """An event, and where in the bus it is: the same event may be there more than once.
+
+    :ivar position: the engine's own.
+    """
+
+    event: Event
+    position: Any
+
+
 class Consumer(Protocol):
     """One group's view of the events; each is delivered at least once, until it was committed."""
 
     system: str
     group: str
 
-    def poll(self, timeout_s: float) -> Sequence[Event]:
+    def poll(self, timeout_s: float) -> Sequence[Delivery]:
         """Return the next events, in their order; wait up to `timeout_s` for the first."""
 
-    def commit(self, event: Event) -> None:
-        """Note that `event`, of the last `poll`, and all before it are done."""
+    def commit(self, delivery: Delivery) -> None:
+        """Note that `delivery` and all before it are done."""
 
     def close(self) -> None:
         """Let go of files and connections."""

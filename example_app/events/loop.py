@@ -55,11 +55,11 @@ class EventLoop:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for event in self._consumer.poll(_POLL_S):
-                handler = self._handlers.get(event.topic)
-                if handler is not None and not self._until_done(event, handler):
+            for delivery in self._consumer.poll(_POLL_S):
+                handler = self._handlers.get(delivery.event.topic)
+                if handler is not None and not self._until_done(delivery.event, handler):
                     return
-                self._consumer.commit(event)
+                self._consumer.commit(delivery)
 
     def _until_done(self, event: Event, handler: Handler) -> bool:
         """Handle `event`; False if told to stop before that worked."""

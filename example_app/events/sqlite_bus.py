@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from example_app import sqlite
+from example_app.events.bus import Delivery
 from example_app.events.event import Event
 
 if TYPE_CHECKING:
@@ -58,12 +59,11 @@ class SqliteConsumer:
         self.group = group
         # A commit lost to a power failure is an event delivered again.
         self._connection = _open(path, durable=False)
-        self._positions: dict[str, int] = {}
         query = "SELECT position FROM progress WHERE group_name = ?"
         row = self._connection.execute(query, (group,)).fetchone()
         self._position: int = row[0] if row else 0
 
-    def poll(self, timeout_s: float) -> Sequence[Event]:
+    def poll(self, timeout_s: float) -> Sequence[Delivery]:
         """Return the events after the last one committed; wait up to `timeout_s` for the first."""
         deadline = time.monotonic() + timeout_s
         query = "SELECT position, event FROM log WHERE position > ? ORDER BY position LIMIT ?"
@@ -72,15 +72,11 @@ class SqliteConsumer:
             if rows or time.monotonic() >= deadline:
                 break
             time.sleep(_POLL_S)
-        events = [msgspec.json.decode(event, type=Event) for _, event in rows]
-        self._positions = {
-            event.event_id: position for event, (position, _) in zip(events, rows, strict=True)
-        }
-        return events
+        return [Delivery(msgspec.json.decode(event, type=Event), at) for at, event in rows]
 
-    def commit(self, event: Event) -> None:
-        """Note that `event` and all before it are done."""
-        self._position = self._positions[event.event_id]
+    def commit(self, delivery: Delivery) -> None:
+        """Note that `delivery` and all before it are done."""
+        self._position = delivery.position
         self._connection.execute(
             "INSERT INTO progress VALUES (?, ?)"
             " ON CONFLICT (group_name) DO UPDATE SET position = excluded.position",

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from example_app.events.bus import Delivery
 from example_app.events.event import PAID, PLACED, Event, new_event
 from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
@@ -77,19 +78,38 @@ def numbered(number: int, topic: str = PLACED) -> Event:
     return new_event(topic, f"A{number}", {"orderId": f"A{number}", "userId": "U1"})
 
 
+def events_of(deliveries: Sequence[Delivery]) -> list[Event]:
+    return [delivery.event for delivery in deliveries]
+
+
 def test_what_is_not_committed_is_delivered_again(tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
     events = [numbered(number) for number in range(3)]
     with closing(SqlitePublisher(path)) as publisher:
         publisher.publish(events)
     with closing(SqliteConsumer(path, "one")) as consumer:
-        assert consumer.poll(0) == events
-        consumer.commit(events[0])
+        polled = consumer.poll(0)
+        assert events_of(polled) == events
+        consumer.commit(polled[0])
     # As after kill -9: nothing was said at the end.
     with closing(SqliteConsumer(path, "one")) as consumer:
-        assert consumer.poll(0) == events[1:]
-        consumer.commit(events[2])
+        polled = consumer.poll(0)
+        assert events_of(polled) == events[1:]
+        consumer.commit(polled[-1])
         assert consumer.poll(0) == []
+
+
+def test_an_event_that_is_there_twice_hides_none_in_between(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    events = [numbered(number) for number in range(3)]
+    with closing(SqlitePublisher(path)) as publisher:
+        # A relay that was killed before it could remove them publishes them again.
+        publisher.publish(events)
+        publisher.publish(events)
+    with closing(SqliteConsumer(path, "one")) as consumer:
+        consumer.commit(consumer.poll(0)[0])
+    with closing(SqliteConsumer(path, "one")) as consumer:
+        assert events_of(consumer.poll(0)) == [*events[1:], *events]
 
 
 def test_each_group_gets_every_event(tmp_path: Path) -> None:
@@ -101,21 +121,22 @@ def test_each_group_gets_every_event(tmp_path: Path) -> None:
         closing(SqliteConsumer(path, "two")) as two,
     ):
         publisher.publish([event])
-        assert one.poll(0) == [event]
-        one.commit(event)
-        assert two.poll(0) == [event]
+        (delivery,) = one.poll(0)
+        assert delivery.event == event
+        one.commit(delivery)
+        assert events_of(two.poll(0)) == [event]
         assert one.poll(0) == []
 
 
 def test_a_poll_ends_as_soon_as_there_is_an_event(tmp_path: Path) -> None:
     path = tmp_path / "bus.db"
-    polled: list[Sequence[Event]] = []
+    polled: list[Sequence[Delivery]] = []
     with closing(SqlitePublisher(path)) as publisher, closing(SqliteConsumer(path, "g")) as group:
         waiting = threading.Thread(target=lambda: polled.append(group.poll(60)))
         waiting.start()
         publisher.publish([numbered(1)])
         waiting.join(20)
-    assert [event.key for event in polled[0]] == ["A1"]
+    assert [event.key for event in events_of(polled[0])] == ["A1"]
 
 
 def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace() -> None:
@@ -198,4 +219,4 @@ def test_an_event_that_cannot_be_handled_is_kept_when_the_loop_stops(tmp_path: P
         publisher.publish([numbered(1)])
         with EventLoop(consumer, {PLACED: fail}, tracer).running():
             assert tried.wait(20)
-        assert [event.key for event in consumer.poll(0)] == ["A1"]
+        assert [event.key for event in events_of(consumer.poll(0))] == ["A1"]

@@ -197,7 +197,9 @@ def test_loading_the_group_loads_no_exporter_viewer_or_client() -> None:
 
 
 @pytest.fixture
-def exporting() -> TracerProvider:
+def exporting(monkeypatch: pytest.MonkeyPatch) -> TracerProvider:
+    # Other tests of this process may have set a global one, which check would speak of.
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
     provider = TracerProvider(id_generator=BusinessIdGenerator())
     provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
     return provider

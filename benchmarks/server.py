@@ -46,7 +46,7 @@ def measure(
     for _ in range(rounds):
         for name in names:
             with serving(name, sampler) as port:
-                wrk(port, sampler, seconds=1, connections=connections)
+                warm(port, sampler)
                 throughput, p99 = wrk(port, sampler, seconds=seconds, connections=connections)
             results[name].throughput.append(throughput)
             results[name].p99.append(p99)
@@ -61,7 +61,7 @@ def concurrency(
     for _ in range(rounds):
         for name in names:
             with serving(name, "always") as port:
-                wrk(port, "always", seconds=1, connections=CONNECTIONS)
+                warm(port, "always")
                 for level in levels:
                     throughput, p99 = wrk(port, "always", seconds=seconds, connections=level)
                     results[level][name].throughput.append(throughput)
@@ -96,6 +96,16 @@ def serving(subject: str, sampler: str) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait()
+
+
+def warm(port: int, sampler: str) -> None:
+    """Load it till it answers all: a worker that has just started keeps some clients waiting."""
+    for _ in range(10):
+        try:
+            wrk(port, sampler, seconds=1, connections=THREADS)
+        except RuntimeError:
+            continue
+        return
 
 
 def wrk(port: int, sampler: str, *, seconds: int, connections: int) -> tuple[float, float]:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .relay import RelayedCalls
 
 _ids = RandomIdGenerator()
+_NOTHING = Context()
 _BODYLESS = frozenset({204, 304})
 _LENGTH_SIZE = len("Content-Length")
 
@@ -562,16 +563,14 @@ class Exchange:
             self.body.close()
         elif self._environ.get(TRACE_KEY) is self:
             self._environ[TRACE_KEY] = self._outer
-        # Whoever keeps the trace keeps its ids and context, but nothing refers back to this: else
+        # Whoever keeps the trace keeps its ids and baggage, but nothing refers back to this: else
         # each request waits for the garbage collector, and memory grows cold till then (12 us).
         self._environ = {}
         self._start_response = _is_over
         self._trace = None
         self._sources = None
-        if TRACE_KEY in self.context:
-            values = {**self.context}
-            del values[TRACE_KEY]
-            self.context = Context(values)
+        shared = self.context.get(_BAGGAGE_KEY)
+        self.context = _NOTHING if shared is None else Context({_BAGGAGE_KEY: shared})
 
 
 def _is_over(*_: object) -> Any:

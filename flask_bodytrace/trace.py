@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate
-from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import (
+    Span,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -95,7 +101,9 @@ class RequestTrace:
         current = get_current_span().get_span_context()
         same = current.trace_id == self.span.get_span_context().trace_id
         carrier: dict[str, str] = {}
-        propagate.inject(carrier, None if same else self._source.context)
+        # Of the context, only the baggage outlives the request.
+        context = None if same else set_span_in_context(self.span, self._source.context)
+        propagate.inject(carrier, context)
         return carrier
 
     def __repr__(self) -> str:

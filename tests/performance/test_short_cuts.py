@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from flask_bodytrace import BodyTrace, BusinessIdGenerator
+from flask_bodytrace import BodyTrace, BusinessIdGenerator, RequestTrace
 from flask_bodytrace.sampling import foresee
 from flask_bodytrace.trace import TRACE_KEY
 
@@ -230,3 +230,23 @@ def test_nothing_of_a_request_waits_for_the_garbage_collector() -> None:
         assert [reference() for reference in kept] == [None] * 4
     finally:
         gc.enable()
+
+
+def test_a_kept_trace_still_knows_what_to_send_on() -> None:
+    app, _, _ = _app()
+    kept: list[RequestTrace] = []
+
+    @app.get("/kept")
+    def keep() -> str:
+        kept.append(g.trace)
+        return "kept"
+
+    response = app.test_client().get("/kept", headers={"baggage": "a=b"})
+    response.close()
+    (kept_trace,) = kept
+    sent = kept_trace.headers()
+    assert sent["traceparent"].split("-")[1:3] == [
+        response.headers["X-Trace-ID"],
+        response.headers["X-Span-ID"],
+    ]
+    assert sent["baggage"] == "a=b"

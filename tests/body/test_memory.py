@@ -19,7 +19,7 @@ from tests.body.figures import resident_bytes
 from tests.body.servers import Server, request, serving
 
 SOAK = bool(os.environ.get("BODYTRACE_SOAK"))
-UPLOADS = 64 if SOAK else 16
+UPLOADS = 64 if SOAK else 32
 REQUESTS = 100_000 if SOAK else 2_500
 UPLOAD = 10_000_000
 MEMORY_LIMIT = 1 << 20

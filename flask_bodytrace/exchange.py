@@ -35,7 +35,7 @@ from opentelemetry.trace.propagation import _SPAN_KEY
 from . import propagation, recording, runtime, spans
 from .body import BodyStream, CachedBody
 from .sources import IdSources
-from .streaming import TracedResponse, is_file
+from .streaming import TracedResponse, dropped, end_dropped, is_file
 from .trace import TRACE_KEY, RequestTrace
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def run(
     plan: Plan, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Answer one request through `app`, traced."""
-    if plan.dropped:
-        plan.end_dropped()
+    if dropped:
+        end_dropped()
     try:
         exchange = Exchange(plan, environ, start_response)
         token = runtime.attach(exchange.context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from .relay import Relay
     from .sampling import Foresight
     from .spans import Redactor
-    from .streaming import TracedResponse
 
 _log = logging.getLogger("flask_bodytrace")
 
@@ -71,20 +69,6 @@ class Plan:
     foresight: Foresight | None = None
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
-    dropped: deque[TracedResponse] = field(default_factory=deque)
-    """Responses that nobody closed; their requests end when the next one begins."""
-
-    def end_dropped(self) -> None:
-        """End the requests of responses that nobody closed."""
-        while self.dropped:
-            try:
-                response = self.dropped.popleft()
-            except IndexError:  # another thread was faster
-                return
-            try:
-                response.end_dropped()
-            except Exception:  # noqa: BLE001 - nobody is left to tell but the log
-                self.report("dropped")
 
     def report(self, stage: str) -> None:
         """Log the current exception, the first time anything fails at `stage`."""

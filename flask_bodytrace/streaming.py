@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
     from .exchange import Exchange
 
 
+dropped: deque[TracedResponse] = deque()
+"""Responses that nobody closed, of any application: their requests end when another begins."""
+
+
+def end_dropped() -> None:
+    """End the requests of responses that nobody closed."""
+    while dropped:
+        try:
+            response = dropped.popleft()
+        except IndexError:  # another thread was faster
+            return
+        try:
+            response.end()
+        except Exception:  # noqa: BLE001 - nobody is left to tell but the log
+            response.exchange.plan.report("dropped")
+
+
 class TracedResponse:
     """A response iterable inside its request's context, which ends with it.
 
@@ -23,10 +41,10 @@ class TracedResponse:
     `stream_with_context` pushed, and may do so only where it was pushed.
     """
 
-    __slots__ = ("_context", "_exchange", "_is_open", "_iterable", "_iterator")
+    __slots__ = ("_context", "_is_open", "_iterable", "_iterator", "exchange")
 
     def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._context = exchange.context
         self._iterable: Iterable[bytes] = iterable
         self._iterator: Iterator[bytes] | None = None
@@ -36,7 +54,7 @@ class TracedResponse:
         return self
 
     def __next__(self) -> bytes:
-        exchange = self._exchange
+        exchange = self.exchange
         token = runtime.attach(self._context)
         try:
             if self._iterator is None:
@@ -67,21 +85,21 @@ class TracedResponse:
             if close is not None:
                 close()
         except BaseException as error:
-            self._exchange.broke(error)
+            self.exchange.broke(error)
             raise
         finally:
             runtime.detach(token)
-            self._exchange.finish()
+            self.exchange.finish()
 
     def __del__(self) -> None:
         # A server that never closes it must not keep the span open for ever. Not here: this may be
         # the garbage collector, which before Python 3.12 strikes within ContextVar.set itself and
         # would find it half done (a crash), or while this thread holds an exporter's lock.
         if self._is_open:
-            self._exchange.plan.dropped.append(self)
+            dropped.append(self)
 
-    def end_dropped(self) -> None:
-        """End the request of a response that nobody closed; a suspended generator ends in it."""
+    def end(self) -> None:
+        """End the request without closing; a suspended generator ends in its context."""
         self._is_open = False
         token = runtime.attach(self._context)
         try:
@@ -89,7 +107,7 @@ class TracedResponse:
             self._iterable = ()
         finally:
             runtime.detach(token)
-            self._exchange.finish()
+            self.exchange.finish()
 
 
 def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:

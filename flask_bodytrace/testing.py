@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id
 
 from . import sdk
+from .streaming import end_dropped
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -48,6 +49,7 @@ class SpanRecorder:
     @property
     def finished(self) -> list[ReadableSpan]:
         """The spans so far, in the order they ended."""
+        end_dropped()
         return list(self._spans)
 
     def clear(self) -> None:
@@ -56,7 +58,7 @@ class SpanRecorder:
 
     def named(self, name: str) -> list[ReadableSpan]:
         """The finished spans of that name."""
-        return [span for span in self._spans if span.name == name]
+        return [span for span in self.finished if span.name == name]
 
     def one(self, name: str) -> ReadableSpan:
         """The only finished span of that name.
@@ -71,20 +73,20 @@ class SpanRecorder:
     def children_of(self, parent: ReadableSpan) -> list[ReadableSpan]:
         """The finished spans directly below `parent`."""
         context = _context(parent)
-        return [span for span in self._spans if _is_below(span, context)]
+        return [span for span in self.finished if _is_below(span, context)]
 
     @property
     def edges(self) -> list[tuple[str | None, str]]:
         """(name of the parent, name) of every finished span; None where the parent is not one."""
-        names = {_identity(_context(span)): span.name for span in self._spans}
+        names = {_identity(_context(span)): span.name for span in self.finished}
         return [
             (names.get(_identity(span.parent)) if span.parent else None, span.name)
-            for span in self._spans
+            for span in self.finished
         ]
 
     def tree(self) -> str:
         """All finished spans, one a line, indented below their parents."""
-        known = {_identity(_context(span)) for span in self._spans}
+        known = {_identity(_context(span)) for span in self.finished}
         lines: list[str] = []
 
         def show(span: ReadableSpan, depth: int) -> None:
@@ -93,7 +95,7 @@ class SpanRecorder:
             for child in self.children_of(span):
                 show(child, depth + 1)
 
-        for span in self._spans:
+        for span in self.finished:
             if span.parent is None:
                 show(span, 0)
             elif _identity(span.parent) not in known:
@@ -172,7 +174,7 @@ class SpanRecorder:
         return span
 
     def _shown(self) -> str:
-        if not self._spans:
+        if not self.finished:
             return (
                 "no span has finished (is the route excluded, the sampler off, a streamed response "
                 "not read yet, or BODYTRACE_ENABLED=0?)"

@@ -315,3 +315,12 @@ def test_capturing_logs_nothing(app: Flask, caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.DEBUG), capture_spans(app):
         app.test_client().post("/orders")
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
+def test_t05_a_streamed_response_that_the_test_never_reads_has_its_span() -> None:
+    app = Flask("streams")
+    BodyTrace(app, tracer_provider=TracerProvider())
+    app.add_url_rule("/", view_func=lambda: iter(["a", "b"]))
+    with capture_spans(app) as spans:
+        app.test_client().get("/")
+        assert spans.one("GET /")

@@ -124,7 +124,7 @@ def test_once_it_is_off_again_the_span_is_ours(provider: TracerProvider, spans: 
     BodyTrace(app, tracer_provider=provider, **SETTINGS)
     FlaskInstrumentor.instrument_app(app, tracer_provider=provider)
     FlaskInstrumentor.uninstrument_app(app)
-    app.test_client().post("/orders/shoe", json=BODY)
+    app.test_client().post("/orders/shoe", json=BODY).close()
     assert spans.server().instrumentation_scope.name == "flask_bodytrace"
 
 
@@ -210,7 +210,7 @@ def test_the_wsgi_middleware_inside_of_us_is_no_second_server(
         app.wsgi_app, tracer_provider=provider
     )
     BodyTrace(app, tracer_provider=provider, **SETTINGS)
-    app.test_client().post("/orders/shoe", json=BODY)
+    app.test_client().post("/orders/shoe", json=BODY).close()
     assert spans.server().name == "POST /orders/<item>"
     assert spans.server().attributes["order.id"] == "A"
 

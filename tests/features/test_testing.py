@@ -323,4 +323,4 @@ def test_t05_a_streamed_response_that_the_test_never_reads_has_its_span() -> Non
     app.add_url_rule("/", view_func=lambda: iter(["a", "b"]))
     with capture_spans(app) as spans:
         app.test_client().get("/")
-        assert spans.one("GET /")
+        assert spans.one("GET /").name == "GET /"

@@ -173,7 +173,7 @@ class _Traced(Flask):
         return run(self._bodytrace_plan, super().wsgi_app, environ, start_response)
 
     def full_dispatch_request(self) -> Response:
-        # By the context, which is a third of asking `request`; it is another's if this dispatches
+        # By the context, which is quicker than asking `request`; it is another's if this dispatches
         # a request made by hand.
         exchange = runtime.current().get(TRACE_KEY)
         if (
@@ -183,8 +183,8 @@ class _Traced(Flask):
         ):
             return super().full_dispatch_request()
         exchange.is_dispatched = True
-        # As a before_request function would, that comes first, for a fifth of what calling one
-        # takes.
+        # As a before_request function would, that comes first, without the 0.3 us that
+        # calling one takes.
         if exchange.binds_early:
             exchange.bind()
         response = super().full_dispatch_request()
@@ -195,7 +195,7 @@ class _Traced(Flask):
             and not response._on_close
         ):
             # Nothing of the application runs while this goes out: no need to watch each chunk,
-            # which takes 3 us.
+            # which takes 4 us.
             response.call_on_close(exchange.finish)
             exchange.is_complete = True
         return response

@@ -91,7 +91,7 @@ class ServerMetrics:
         :param scheme: as the server, or a proxy it trusts, says.
         """
         if not self._recording and (
-            # As in `recording`, in a third of the steps for the usual case that nobody listens.
+            # As in `recording`, in fewer steps for the usual case that nobody listens.
             getattr(self._duration, "_real_instrument", self) is None or not self.recording
         ):
             return None

@@ -55,7 +55,7 @@ def _bound(sampler: Sampler) -> int:
 class Foresight:
     """Makes the spans of requests that the SDK would drop, and leaves all others to it.
 
-    They are equal to what the SDK makes; an unsampled request takes half the time so.
+    They are equal to what the SDK makes; an unsampled request takes half the instructions so.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - one bound for each way to be decided

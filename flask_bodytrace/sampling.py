@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace._tracer_metrics import NoOpTracerMetrics
 from opentelemetry.sdk.trace.sampling import (
     Decision,
     ParentBased,
@@ -27,19 +26,25 @@ def foresee(tracer: Tracer) -> Foresight | None:
 
     Others may look at attributes or count what they see, and have to be asked.
     """
-    if type(tracer) is not SdkTracer or type(tracer._tracer_metrics) is not NoOpTracerMetrics:
+    if type(tracer) is not SdkTracer:
         return None
     sampler: Any = tracer.sampler
-    if type(sampler) is ParentBased:
-        bounds = [
-            _bound(sampler._root),
-            _bound(sampler._remote_parent_not_sampled),
-            _bound(sampler._remote_parent_sampled),
-            _bound(sampler._local_parent_not_sampled),
-            _bound(sampler._local_parent_sampled),
-        ]
-    else:
-        bounds = [_bound(sampler)] * 5
+    try:
+        # Where the SDK counts the spans it starts, it has to see them all.
+        if type(tracer._tracer_metrics).__name__ != "NoOpTracerMetrics":
+            return None
+        if type(sampler) is ParentBased:
+            bounds = [
+                _bound(sampler._root),
+                _bound(sampler._remote_parent_not_sampled),
+                _bound(sampler._remote_parent_sampled),
+                _bound(sampler._local_parent_not_sampled),
+                _bound(sampler._local_parent_sampled),
+            ]
+        else:
+            bounds = [_bound(sampler)] * 5
+    except AttributeError:  # another SDK than this was written for: ask it
+        return None
     return Foresight(tracer, *bounds) if min(bounds) < _KEEP else None
 
 

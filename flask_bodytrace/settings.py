@@ -183,7 +183,9 @@ class Settings:
 
     relay_calls: bool = _setting(False, _boolean, "pass the subtree of calls on to the caller")
     viewer: str = _setting("auto", _choice("auto", "on", "off"), "trace viewer at /_bodytrace/")
-    viewer_token: str = _setting("", _text, "lets others than loopback see the viewer", secret=True)
+    viewer_token: str = _setting(
+        "", _text, "what the viewer asks for; none: loopback only", secret=True
+    )
 
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from, by field name."""

@@ -75,4 +75,6 @@ $(VENV)/.env:
 	@{ $(PYTHON) -m venv $(VENV) >/dev/null 2>&1 && $(BIN)/python -m pip --version >/dev/null 2>&1; } \
 	  || { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install -qq pip; } \
 	  || { echo "make: $(PYTHON) can make no environment with pip in it. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@# Older pips take minutes to find versions that fit together.
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --upgrade pip || true
 	@touch $@

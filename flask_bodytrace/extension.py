@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -313,19 +313,12 @@ def make_plan(
     if settings.metrics:
         metrics = ServerMetrics(sdk.meter_provider(meter_provider, name))
     pool = BufferPool(largest=settings.memory_limit, limit=settings.pool_limit)
+    bodies = BodyRules(
+        pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
+    )
     if metrics is not None:
         metrics.observe(pool)
-        bodies = BodyRules(
-            pool,
-            settings.memory_limit,
-            settings.body_limit,
-            settings.over_limit == "reject",
-            metrics.body_event,
-        )
-    else:
-        bodies = BodyRules(
-            pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
-        )
+        bodies = replace(bodies, on_event=metrics.body_event)
     redactor = Redactor(settings.redact)
     capture = None
     if settings.capture_body != "never":

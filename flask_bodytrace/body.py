@@ -8,10 +8,10 @@ so that the next consumer gets the whole body while loops over the old one still
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import (
@@ -103,6 +103,8 @@ class CachedBody:
     complete = False
     replayable = True
     """False once the body is known to be over the limit: it can be read once."""
+    declared: int | None
+    """What Content-Length says, bytes; None where the end is only known when reached."""
     max_length: int | None = None
     """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
 
@@ -110,28 +112,21 @@ class CachedBody:
         self._environ: WSGIEnvironment | None = environ
         self._rules = rules
         self._source: Any = environ["wsgi.input"]
-        self._lock = threading.Lock()
+        self._lock = Lock()
         text = environ.get("CONTENT_LENGTH")
-        if not text or "HTTP_TRANSFER_ENCODING" in environ or len(text) > _DIGITS:
-            declared = _declared_length(environ)
+        if (
+            text
+            and "HTTP_TRANSFER_ENCODING" not in environ
+            and text.isdigit()
+            and text.isascii()
+            and len(text) <= _DIGITS
+        ):
+            self.declared = int(text)
         else:
-            declared = int(text) if text.isdigit() and text.isascii() else _NO_NUMBER
-        if declared is None and not environ.get("wsgi.input_terminated"):
-            if "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ:
-                from .uwsgi_chunks import UwsgiChunks
-
-                self._source = UwsgiChunks()
-            else:
-                # No length and nobody to end the stream: no body, and reading would hang.
-                declared = 0
-        self.declared = declared
-        """What Content-Length says, bytes; None where the end is only known when reached."""
-        if declared == 0:
+            self.declared = self._find_length(environ)
+        if self.declared == 0 and self._error is None:
             self._data = b""
             self.complete = True
-        elif declared == _NO_NUMBER:
-            self.declared = 0
-            self._error = BadRequest
         environ["wsgi.input"] = BodyStream(self)
         environ["wsgi.input_terminated"] = True
         first = environ.setdefault(BODY_KEY, self)
@@ -140,6 +135,20 @@ class CachedBody:
                 environ[BODY_KEY] = self
             else:
                 first._closes_with += (self,)
+
+    def _find_length(self, environ: WSGIEnvironment) -> int | None:
+        length = _declared_length(environ)
+        if length == _NO_NUMBER:
+            self._error = BadRequest
+            return 0
+        if length is None and not environ.get("wsgi.input_terminated"):
+            if "uwsgi.version" not in environ or "HTTP_TRANSFER_ENCODING" not in environ:
+                # No length and nobody to end the stream: no body, and reading would hang.
+                return 0
+            from .uwsgi_chunks import UwsgiChunks
+
+            self._source = UwsgiChunks()
+        return length
 
     @property
     def size(self) -> int | None:
@@ -207,12 +216,13 @@ class CachedBody:
             return data
         with self._lock:
             size = self.declared
+            source = self._source
             if (
                 not size
                 or self._begun
                 or size > self._rules.body_limit
                 or (self.max_length is not None and size > self.max_length)
-                or type(self._source) in _COMPLETE
+                or type(source) in _COMPLETE
                 or self.closed
             ):
                 data = self._take_whole()
@@ -220,7 +230,13 @@ class CachedBody:
                 # Nearly always: nothing was read yet, and the server has it all. `_take_whole`
                 # would do the same in three times the time.
                 self._begun = True
-                data = self._read(size)
+                try:
+                    data = source.read(size)
+                except Exception as error:
+                    self._lost(error)
+                    raise
+                if self.closed:
+                    raise ValueError(OVER)
                 if len(data) == size:
                     self._data = data
                     self._size = size
@@ -518,17 +534,23 @@ class CachedBody:
                 data = source.readline(size)
             else:
                 data = source.read(size)
-        except (HTTPException, BodyTraceError):
-            raise
         except Exception as error:
-            # Servers raise errors of their own for broken chunks and lost clients.
-            raise self._fail(ClientDisconnected) from error
+            self._lost(error)
+            raise
         if self.closed:
             raise ValueError(OVER)
         if line and (end := data.find(b"\n") + 1) and end < len(data):
             self._ahead = data[end:] + self._ahead
             data = data[:end]
         return data
+
+    def _lost(self, error: Exception) -> None:
+        """Make of errors that servers have of their own, for broken chunks and lost clients, one.
+
+        :raises ClientDisconnected: (400) `error` is one of these.
+        """
+        if not isinstance(error, HTTPException | BodyTraceError):
+            raise self._fail(ClientDisconnected) from error
 
     def _fail(self, error: type[Exception]) -> type[Exception]:
         self._error = error

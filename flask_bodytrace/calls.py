@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from .headers import Header, parse, timings
@@ -282,12 +283,27 @@ def _encode(call: Call, more: int) -> str:
         parameters += f";more={min(more, _MAX_MORE)}"
     if call.via:
         parameters += ";via"
-    service = _plain(call.service, _MAX_SERVICE).replace(" ", "%20") or "-"
     desc = (
         f"{call.span_id or '-'} {call.parent_span_id or '-'} {_LETTERS[call.kind]}{call.status} "
-        f"{service} {_plain(call.name, _MAX_NAME)}"
+        f"{_described(call.service, call.name)}"
     )
     return f'{METRIC}{parameters};desc="{desc}"'
+
+
+def only(  # noqa: PLR0913, PLR0917 - what identifies a span
+    span_id: str, parent: str | None, status: int, service: str, name: str, milliseconds: float
+) -> str:
+    """The metric of a server span with no calls below it, as `fit` would write it."""
+    described = _described(service, name)
+    ids = f"{span_id} {parent or '-'}"
+    return f'{METRIC};dur={_number(milliseconds)};desc="{ids} S{status} {described}"'
+
+
+# The names of services and routes are few.
+@lru_cache(maxsize=512)
+def _described(service: str, name: str) -> str:
+    plain = _plain(service, _MAX_SERVICE).replace(" ", "%20") or "-"
+    return f"{plain} {_plain(clean(name), _MAX_NAME)}"
 
 
 def _decode(parameters: dict[str, str]) -> Call | None:

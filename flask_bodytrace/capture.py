@@ -55,12 +55,14 @@ class BodyCapture:
         self._redactor = redactor
         self._always = always
 
-    def record(
-        self, span: Span, body: CachedBody, environ: WSGIEnvironment, *, failed: bool
-    ) -> None:
-        """Add the event, if there is a body and it is wanted."""
+    def wants(self, *, failed: bool) -> bool:
+        """Whether the body of a request that `failed`, or did not, is to be added."""
+        return self._always or failed
+
+    def record(self, span: Span, body: CachedBody, environ: WSGIEnvironment) -> None:
+        """Add the event, if there is a body."""
         size = body.size
-        if not (self._always or failed) or size == 0:
+        if size == 0:
             return
         content_type: str = environ.get("CONTENT_TYPE", "")
         mimetype = content_type.partition(";")[0].strip().lower()[:_MAX_TYPE]

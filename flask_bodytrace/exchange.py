@@ -28,13 +28,18 @@ from opentelemetry.trace import (
     SpanContext,
     SpanKind,
     TraceFlags,
+    TraceState,
+    format_span_id,
+    format_trace_id,
     get_current_span,
 )
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from . import propagation, recording, runtime, spans
 from .body import BodyStream, CachedBody
-from .sources import IdSources
+from .recording import ServerSpan
+from .sampling import UnsampledSpan
+from .sources import IdSources, scan
 from .streaming import TracedResponse, dropped, end_dropped, is_file
 from .trace import TRACE_KEY, RequestTrace
 
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from .capture import BodyCapture
+    from .headers import Names
     from .metrics import Started
     from .plan import Plan, Route
     from .relay import RelayedCalls
@@ -49,6 +55,8 @@ if TYPE_CHECKING:
 _ids = RandomIdGenerator()
 _NOTHING = Context()
 _BODYLESS = frozenset({204, 304})
+_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+_SAMPLED = int(TraceFlags.SAMPLED)
 _LENGTH_SIZE = len("Content-Length")
 
 
@@ -85,6 +93,7 @@ class Exchange:
     _finished = False
     _ids: dict[str, str] | None = None
     _late = False
+    _names: Names | None = None
     _outer: Exchange | None = None
     _owner = False
     _recording = False
@@ -96,21 +105,19 @@ class Exchange:
     _writes_headers = True
     calls: RelayedCalls | None = None
     correlation_id: str | None = None
-    is_dispatched = False
-    """Whether the framework was handed this request."""
+    awaited_by: Plan | None = None
+    """Whose application is to dispatch this request, until it does."""
     is_complete = False
     """Whether the answer is all there when the application returns, and its close() is ours."""
-    parent_span_id: int | None = None
+    parent_span_id: str | None = None
     remaining = -1
     span: Span = INVALID_SPAN
 
     def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
-        self.plan = plan
+        self.plan = self.awaited_by = plan
         self._environ = environ
         self._start_response = start_response
-        method = environ.get("REQUEST_METHOD", "")
-        self._method = method if method in spans.METHODS else "_OTHER"
         stream = environ["wsgi.input"]
         if type(stream) is BodyStream and not stream.body.closed:
             self.body = stream.body
@@ -130,6 +137,11 @@ class Exchange:
             plan.report("begin")
         if self.context is current:
             self.context = Context({**current, TRACE_KEY: self})
+
+    @property
+    def _method(self) -> str:
+        method: str = self._environ.get("REQUEST_METHOD", "")
+        return method if method in spans.METHODS else "_OTHER"
 
     # Begin
 
@@ -151,78 +163,147 @@ class Exchange:
         elif span is not None and _is_server_span_of_another(span):
             self._adopt(span)
             self._share_ids()
-        elif plan.late_span():
+        elif plan.late_span is not None and plan.late_span():
             self._late = True
             self._share_ids()
         else:
             self._owner = True
             self._start_span(current)
-            if plan.metrics is not None:
+            if plan.metrics is not None and plan.metrics.recording:
                 scheme = self._environ.get("wsgi.url_scheme", "http")
                 self._counted = plan.metrics.started(self._method, scheme)
-                if self._counted is not None:
-                    self._start = perf_counter()
+                self._start = perf_counter()
 
     def _start_span(self, current: Context) -> None:
         plan = self.plan
         foresight = plan.foresight
+        plain = None
         if foresight is not None and plan.incoming == "continue":
-            # A caller that does not sample, the usual reason: 190 steps instead of 400.
-            plain = propagation.skim(self._environ, foresight.refuses)
-            if plain is not None:
-                trace_id, self.parent_span_id, flags = plain
-                dropped = foresight.dropped_below(trace_id, flags)
-                if dropped is not None:
-                    self._go_unsampled(dropped, {**current})
-                    return
-        values, parent, links, preset = self._incoming(current)
-        if parent is not None:
-            self.parent_span_id = parent.span_id
-        elif plan.trace_key and not preset:
-            key = self._found_ids().get(plan.trace_key)
-            preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
-        if foresight is not None:
-            if parent is None and not preset:
-                preset = foresight.draw()
-            dropped = foresight.dropped(parent, preset)
-            if dropped is not None:
-                self._go_unsampled(dropped, values)
+            plain = propagation.skim(self._environ)
+        if foresight is not None and plain is not None:
+            trace_id, self.parent_span_id, flags = plain
+            sampled = foresight.below(trace_id, flags)
+            if sampled is False:
+                # Nobody needs the ids as numbers: half the steps of what follows.
+                self._go_unsampled(trace_id, flags, None, {**current})
                 return
-        self._record(values, links, preset)
+            parent: SpanContext | None = recording.span_context(
+                int(trace_id, 16), int(self.parent_span_id, 16), flags, None, is_remote=True
+            )
+            if sampled:
+                self._record(trace_id, flags, parent, None, {**current})
+                return
+            values, links, preset = {**current}, None, 0
+        else:
+            values, parent, links, preset = self._incoming(current)
+            if parent is not None:
+                self.parent_span_id = format_span_id(parent.span_id)
+            elif plan.trace_key and not preset:
+                key = self._found_ids().get(plan.trace_key)
+                preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
+        if foresight is None:
+            self._have_recorded(values, parent, links, preset)
+            return
+        number, flags, state = foresight.trace(parent, preset)
+        sampled = foresight.samples(parent, number)
+        if sampled is None:
+            self._have_recorded(values, parent, links, preset)
+        elif sampled:
+            self._record(format_trace_id(number), flags, parent, links, values)
+        else:
+            self._go_unsampled(format_trace_id(number), flags, state, values)
 
-    def _record(self, values: dict[str, Any], links: list[Link] | None, preset: int) -> None:
-        """Have the SDK make the span."""
+    def _record(
+        self,
+        trace_id: str,
+        flags: int,
+        parent: SpanContext | None,
+        links: list[Link] | None,
+        values: dict[str, Any],
+    ) -> None:
+        """Start a span that is sampled."""
         plan = self.plan
         # Reading the body may take the client a while, and belongs to the request.
         start = time_ns()
+        span_id = plan.foresight.generator.generate_span_id()
+        flags = flags & _RANDOM | _SAMPLED
+        self._names = (trace_id, format_span_id(span_id), self.parent_span_id, flags)
+        if parent is None:
+            number, state = int(trace_id, 16), None
+        else:
+            # A tuple, so that its properties need not be called one by one.
+            number, _, _, _, state, _ = parent
+        method = self._method
+        attributes = spans.request_attributes(self._environ, method, plan.redactor)
+        attributes |= self._found_ids()
+        span = plan.recorder.start(
+            spans.span_name(method, None),
+            recording.span_context(number, span_id, flags, state, is_remote=False),
+            parent,
+            attributes,
+            links,
+            start,
+            values,
+        )
+        above = values.get(TRACE_KEY)
+        if above is not None and above.calls is not None:
+            above.calls.started(span)
+        self._recording = True
+        self._go_on(span, values)
+        if plan.captures_request_headers:
+            spans.capture_request_headers(span, self._environ)
+
+    def _have_recorded(
+        self,
+        values: dict[str, Any],
+        parent: SpanContext | None,
+        links: list[Link] | None,
+        trace_id: int,
+    ) -> None:
+        """Have the tracer decide and make the span; whatever it is, it is asked with all we know.
+
+        :param trace_id: 0 for one of its own.
+        """
+        plan = self.plan
+        start = time_ns()
         attributes = spans.request_attributes(self._environ, self._method, plan.redactor)
         attributes |= self._found_ids()
-        name = spans.span_name(self._method, None)
-        base = Context(values)
-        token = propagation.preset_trace_id.set(preset) if preset else None
-        shown = None if plan.onlookers.none else attributes
+        if parent is not None and parent.is_remote:
+            values[_SPAN_KEY] = NonRecordingSpan(parent)
+        token = propagation.preset_trace_id.set(trace_id) if trace_id else None
         try:
-            span = plan.tracer.start_span(name, base, SpanKind.SERVER, shown, links, start)
+            span = plan.tracer.start_span(
+                spans.span_name(self._method, None),
+                Context(values),
+                SpanKind.SERVER,
+                attributes,
+                links,
+                start,
+            )
         finally:
             if token is not None:
                 propagation.preset_trace_id.reset(token)
-        if shown is None and span.is_recording():
-            recording.put(span, attributes)
-        self.span = values[_SPAN_KEY] = span
-        values[TRACE_KEY] = self
-        self.context = Context(values)
         self._recording = span.is_recording()
-        self._share_ids()
+        self._go_on(span, values)
         if plan.captures_request_headers and self._recording:
             spans.capture_request_headers(span, self._environ)
 
-    def _go_unsampled(self, span: Span, values: dict[str, Any]) -> None:
+    def _go_unsampled(
+        self, trace_id: str, flags: int, state: TraceState | None, values: dict[str, Any]
+    ) -> None:
         """Go on without recording; ids are looked for when somebody asks for them."""
+        span_id = format_span_id(self.plan.foresight.generator.generate_span_id())
+        flags &= _RANDOM
+        self._names = (trace_id, span_id, self.parent_span_id, flags)
+        self._go_on(UnsampledSpan(trace_id, span_id, flags, state), values)
+
+    def _go_on(self, span: Span, values: dict[str, Any]) -> None:
+        """Make `span` the current one, and give the ids to services further down, if wanted."""
         self.span = values[_SPAN_KEY] = span
         values[TRACE_KEY] = self
+        if self.plan.baggage and self._found_ids():
+            values[_BAGGAGE_KEY] = {**(values.get(_BAGGAGE_KEY) or {}), **self._found_ids()}
         self.context = Context(values)
-        if self.plan.baggage:
-            self._share_ids()
 
     def _incoming(
         self, current: Context
@@ -240,9 +321,7 @@ class Exchange:
                 values[_SPAN_KEY] = INVALID_SPAN
                 return values, None, None, caller.trace_id
             parent = caller.parent or caller.named_parent()
-            if parent is not None:
-                values[_SPAN_KEY] = NonRecordingSpan(parent)
-            elif _SPAN_KEY in current:
+            if parent is None and _SPAN_KEY in current:
                 parent = get_current_span(current).get_span_context()
                 if not parent.is_valid:
                     parent = None
@@ -254,8 +333,9 @@ class Exchange:
     def _adopt(self, span: Span) -> None:
         """Enrich the server span somebody else started, instead of doubling it."""
         self.span = span
+        self._names = None
         parent = getattr(span, "parent", None)
-        self.parent_span_id = parent.span_id if parent is not None else None
+        self.parent_span_id = None if parent is None else format_span_id(parent.span_id)
         self._recording = span.is_recording()
         if self._recording and self._found_ids():
             span.set_attributes(self._found_ids())
@@ -272,7 +352,7 @@ class Exchange:
         self._ids = {}
         self._writes_headers = False
         values, parent, _, preset = self._incoming(current)
-        self.parent_span_id = None if parent is None else parent.span_id
+        self.parent_span_id = None if parent is None else format_span_id(parent.span_id)
         self.span = NonRecordingSpan(
             SpanContext(
                 (preset or _ids.generate_trace_id()) if parent is None else parent.trace_id,
@@ -331,6 +411,9 @@ class Exchange:
         if not plan.ids.order:
             return {}
         try:
+            if plan.ids.paths is not None:
+                found = scan(plan.ids, plan.scan_limit, self._environ, self.body)
+                return plan.ids.choose(found, found.get)
             if self._sources is None:
                 self._sources = IdSources(plan.ids, plan.scan_limit, self._environ, self.body)
             return self._sources.find(arguments)
@@ -387,7 +470,8 @@ class Exchange:
     @property
     def binds_early(self) -> bool:
         """Whether anything depends on the route before the response starts."""
-        return self._recording or (self.plan.baggage and self.plan.ids.reads_path)
+        plan = self.plan
+        return self._recording or (plan.baggage and plan.ids.reads_path)
 
     def _bind(self, route: Route) -> None:
         self._route = route.rule
@@ -400,22 +484,21 @@ class Exchange:
                 self._share_ids()
                 # Undone by run, which goes back to what was before its own attach.
                 runtime.attach(self.context)
-        if route.rule is not None and self._recording:
-            # Only if nobody else did: an application may call update_name itself.
-            if getattr(span, "name", None) in self._names_without_route():
-                span.update_name(spans.span_name(self._method, route.rule))
-            # Before our own response nobody else can have set it.
-            if (self._owner and self._status is None) or "http.route" not in (
-                getattr(span, "attributes", None) or ()
-            ):
-                recording.put(span, {"http.route": route.rule})
-
-    def _names_without_route(self) -> tuple[str, ...]:
-        """What the span is called until its route is known, by us and by OpenTelemetry."""
-        name = spans.span_name(self._method, None)
-        if self._owner:
-            return (name,)
-        return name, f"{name} {self._environ.get('PATH_INFO', '').strip()}"
+        if route.rule is None or not self._recording:
+            return
+        method = self._method
+        name = spans.span_name(method, route.rule)
+        unmatched = spans.span_name(method, None)
+        if type(span) is ServerSpan and self._owner and self._status is None:
+            span.matched(route.rule, name, unmatched)
+            return
+        # Only if nobody else did: an application may call update_name itself. The second is what
+        # OpenTelemetry's instrumentations call it.
+        path = "" if self._owner else self._environ.get("PATH_INFO", "").strip()
+        if getattr(span, "name", None) in {unmatched, f"{unmatched} {path}"}:
+            span.update_name(name)
+        if "http.route" not in (getattr(span, "attributes", None) or ()):
+            span.set_attribute("http.route", route.rule)
 
     # Respond
 
@@ -425,10 +508,6 @@ class Exchange:
         """The server's, with the trace headers added, on every status."""
         try:
             headers = self._respond(status, headers)
-            capture = self.plan.capture
-            if capture is not None and self.plan.span_of(self._environ) is self.span:
-                # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
-                self._capture_body(capture)
         except Exception:  # noqa: BLE001 - the answer goes out as it is
             self.plan.report("respond")
         if exc_info is None:
@@ -448,20 +527,27 @@ class Exchange:
             headers = [*headers, ("Connection", "close")]
         if self._recording and plan.captures_response_headers and self._owner:
             spans.capture_response_headers(self.span, headers)
-        if plan.headers is None or not self._writes_headers:
-            return headers
+        if plan.headers is not None and self._writes_headers:
+            names = self._names or self._named()
+            if names is not None:
+                calls = None if self.calls is None else self._relayed(self.calls, names)
+                headers = plan.headers.write(headers, names, calls)
+        if plan.capture is not None and plan.span_of(self._environ) is self.span:
+            # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+            self._capture_body(plan.capture)
+        return headers
+
+    def _named(self) -> Names | None:
+        """The span as headers name it; None if it is none of ours: without an SDK, the caller's."""
         trace_id, span_id, is_remote, flags, _, is_valid = self.span.get_span_context()
-        # Without an SDK, "our" span is the caller's.
         if is_remote or not is_valid:
-            return headers
-        parent = None if self.parent_span_id is None else f"{self.parent_span_id:016x}"
-        calls = None
-        if self.calls is not None:
-            name = spans.span_name(self._method, self._route)
-            calls = self.calls.metrics(self.span, parent, name, self._status)
-        return plan.headers.write(
-            headers, f"{trace_id:032x}", f"{span_id:016x}", parent, flags, calls
-        )
+            return None
+        return format_trace_id(trace_id), format_span_id(span_id), self.parent_span_id, flags
+
+    def _relayed(self, calls: RelayedCalls, names: Names) -> Callable[[int], list[str]]:
+        name = spans.span_name(self._method, self._route)
+        assert self._status is not None
+        return calls.metrics(self.span, names, name, self._status)
 
     def _promised(self, headers: list[tuple[str, str]]) -> int:
         """How many bytes the answer will have, if it says so; else -1."""
@@ -521,11 +607,13 @@ class Exchange:
             self.plan.report("finish")
 
     def _capture_body(self, capture: BodyCapture) -> None:
+        failed = self._error is not None or self._status is None or self._status >= 500
+        if not capture.wants(failed=failed):
+            return
         if self._outer is not None or not self.span.is_recording():
             return
-        failed = self._error is not None or self._status is None or self._status >= 500
         try:
-            capture.record(self.span, self.body, self._environ, failed=failed)
+            capture.record(self.span, self.body, self._environ)
         except Exception:  # noqa: BLE001 - the span ends all the same
             self.plan.report("capture")
 
@@ -534,8 +622,17 @@ class Exchange:
             return
         span = self.span
         error_type = None
+        status = self._status
         if self._recording:
-            error_type = spans.set_outcome(span, self._status, self._error, broken=self._broken)
+            if (
+                status is not None
+                and status < 500
+                and not self._broken
+                and type(span) is ServerSpan
+            ):
+                span.put("http.response.status_code", status)
+            else:
+                error_type = spans.set_outcome(span, status, self._error, broken=self._broken)
         elif self._broken or self._status is None or self._status >= 500:
             error_type = str(self._status) if self._error is None else spans.error_type(self._error)
         metrics = self.plan.metrics
@@ -556,7 +653,8 @@ class Exchange:
 
     def finish(self) -> None:
         """The request is over: span ended, body released; any further call does nothing."""
-        self.end_span()
+        if not self._finished:
+            self.end_span()
         # Its traceback holds the frames that hold this.
         self._error = None
         if self._outer is None:

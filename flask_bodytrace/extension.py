@@ -29,8 +29,8 @@ from .metrics import ServerMetrics
 from .plan import Plan, Route
 from .pool import BufferPool
 from .propagation import BusinessIdGenerator
-from .recording import Onlookers
-from .request import ReplayableRequest, replayable, tracing_globals
+from .recording import IS_KNOWN, Recorder
+from .request import replayable, tracing_globals
 from .sampling import foresee
 from .settings import Settings, load
 from .spans import Redactor
@@ -48,6 +48,7 @@ RequestHookT = TypeVar("RequestHookT", bound=RequestHook)
 ResponseHookT = TypeVar("ResponseHookT", bound=ResponseHook)
 SessionT = TypeVar("SessionT")
 
+_INSTRUMENTED = "_is_instrumented_by_opentelemetry"
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
 
@@ -114,7 +115,6 @@ class BodyTrace:
             tracer_provider=self._tracer_provider,
             meter_provider=self._meter_provider,
             route_of=_route_of,
-            late_span=_late_span(app),
             span_of=_span_of,
         )
         app.extensions["bodytrace"] = State(settings, plan)
@@ -155,6 +155,51 @@ class BodyTrace:
         return watch(session)
 
 
+def _adopt_classes(app: Flask, plan: Plan) -> None:
+    classes: Any = vars(app)
+    # Not by setattr, which comes here.
+    classes["request_class"] = replayable(app.request_class, plan.bodies, app.config)
+    classes["app_ctx_globals_class"] = tracing_globals(app.app_ctx_globals_class)
+
+
+def _expect_late_span(app: Flask, plan: Plan) -> None:
+    """See whether OpenTelemetry's Flask instrumentation is on, which starts the span after us."""
+    vars(app).setdefault(_INSTRUMENTED, getattr(app, _INSTRUMENTED, False))
+    plan.late_span = None
+    if vars(app)[_INSTRUMENTED]:
+        plan.late_span = partial(_late_span, weakref.ref(app))
+
+
+def _late_span(reference: weakref.ref[Flask]) -> bool:
+    app: Any = reference()
+    hooks = app.before_request_funcs[None]
+    if _take_over not in hooks:
+        hooks.insert(hooks.index(app._before_request) + 1, _take_over)
+    return True
+
+
+class _Watched:
+    """An attribute of an application that may change after init_app.
+
+    It has no ``__get__``: reading the attribute costs what it always does.
+
+    :param changed: called with the application and its plan after each change.
+    """
+
+    def __init__(self, changed: Callable[[Flask, Plan], None]) -> None:
+        self._changed = changed
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, app: _Traced, value: Any) -> None:
+        vars(app)[self._name] = value
+        self._changed(app, app._bodytrace_plan)
+
+    def __delete__(self, app: _Traced) -> None:
+        self.__set__(app, getattr(super(_Traced, app), self._name, False))
+
+
 class _Traced(Flask):
     """Goes in front of an application's own class.
 
@@ -166,23 +211,21 @@ class _Traced(Flask):
     _bodytrace_direct: bool
     """Whether nothing of the application's own comes between us and Flask's own ``wsgi_app``."""
 
+    request_class = _Watched(_adopt_classes)  # type: ignore[assignment]
+    app_ctx_globals_class = _Watched(_adopt_classes)  # type: ignore[assignment]
+    _is_instrumented_by_opentelemetry = _Watched(_expect_late_span)
+
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # Applications may set their own classes after init_app.
-        if not issubclass(self.request_class, ReplayableRequest):
-            _adopt_classes(self, self._bodytrace_plan)
         return run(self._bodytrace_plan, super().wsgi_app, environ, start_response)
 
     def full_dispatch_request(self) -> Response:
         # By the context, which is quicker than asking `request`; it is another's if this dispatches
         # a request made by hand.
         exchange = runtime.current().get(TRACE_KEY)
-        if (
-            not isinstance(exchange, Exchange)
-            or exchange.is_dispatched
-            or exchange.plan is not self._bodytrace_plan
-        ):
+        plan = self._bodytrace_plan
+        if exchange is None or exchange.awaited_by is not plan:
             return super().full_dispatch_request()
-        exchange.is_dispatched = True
+        exchange.awaited_by = None
         # As a before_request function would, that comes first, without the 0.3 us that
         # calling one takes.
         if exchange.binds_early:
@@ -196,7 +239,7 @@ class _Traced(Flask):
         ):
             # Nothing of the application runs while this goes out: no need to watch each chunk,
             # which takes 4 us.
-            response.call_on_close(exchange.finish)
+            response._on_close.append(exchange.finish)
             exchange.is_complete = True
         return response
 
@@ -209,6 +252,7 @@ class _Traced(Flask):
 
 def _attach(app: Flask, plan: Plan) -> None:
     _adopt_classes(app, plan)
+    _expect_late_span(app, plan)
     got_request_exception.connect(_on_exception, app)
     outer = app.__dict__.get("wsgi_app")
     own = type(app)
@@ -225,27 +269,6 @@ def _attach(app: Flask, plan: Plan) -> None:
     if outer is not None:
         # Wrapped already, by ProxyFix or the like: then we go around that.
         app.wsgi_app = partial(run, plan, outer)  # type: ignore[method-assign]
-
-
-def _adopt_classes(app: Flask, plan: Plan) -> None:
-    app.request_class = replayable(app.request_class, plan.bodies)  # type: ignore[assignment]
-    app.app_ctx_globals_class = tracing_globals(app.app_ctx_globals_class)
-
-
-def _late_span(app: Flask) -> Callable[[], bool]:
-    """Whether OpenTelemetry's Flask instrumentation is on; it may be switched on any time."""
-    reference = weakref.ref(app)
-
-    def late_span() -> bool:
-        app: Any = reference()
-        if not getattr(app, "_is_instrumented_by_opentelemetry", False):
-            return False
-        hooks = app.before_request_funcs[None]
-        if _take_over not in hooks:
-            hooks.insert(hooks.index(app._before_request) + 1, _take_over)
-        return True
-
-    return late_span
 
 
 def _take_over() -> None:
@@ -338,6 +361,7 @@ def make_plan(
         from .relay import Relay
 
         relay = Relay(provider, service_name)
+    foresight = foresee(tracer) if IS_KNOWN else None
     return Plan(
         provider=provider,
         tracer=tracer,
@@ -355,8 +379,8 @@ def make_plan(
         capture=capture,
         logs=settings.logs,
         relay=relay,
-        foresight=foresee(tracer),
-        onlookers=Onlookers(tracer),
+        foresight=foresight,
+        recorder=None if foresight is None else Recorder(foresight.tracer),
         service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,

@@ -25,6 +25,14 @@ _PARAMETER = re.compile(
     rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$))?)?"""
 )
 _X_TRACE = frozenset({"x-trace-id", "x-span-id", "x-parent-span-id"})
+_NOTED = _X_TRACE | {"access-control-allow-origin", "server-timing", "traceresponse"}
+# As Flask and Werkzeug spell them; of these nothing has to be known.
+_USUAL = frozenset(
+    {"Allow", "Cache-Control", "Content-Length", "Content-Type", "Date", "ETag", "Location"}
+    | {"Last-Modified", "Set-Cookie", "Vary"}
+)
+_OURS = 288
+"""Bytes kept for all forms together, without the calls' entries."""
 _ZERO_TRACE = "0" * 32
 _ZERO_SPAN = "0" * 16
 
@@ -39,17 +47,20 @@ class SpanReference:
     sampled: bool | None = None
 
 
+Names = tuple[str, str, str | None, int]
+"""Trace id, span id and parent's span id in lower-case hex, and the W3C trace flags."""
+
+
 class HeaderWriter:
     """Writes the chosen forms on a response.
 
     :param forms: any of `FORMS`.
     """
 
-    __slots__ = ("_only_x_trace", "_server_timing", "_traceresponse", "_x_trace", "exposed")
+    __slots__ = ("_server_timing", "_traceresponse", "_x_trace", "exposed")
 
     def __init__(self, forms: Sequence[str]) -> None:
         self._x_trace = "x-trace" in forms
-        self._only_x_trace = set(forms) == {"x-trace"}
         self._server_timing = "server-timing" in forms
         self._traceresponse = "traceresponse" in forms
         self.exposed: list[str] = []
@@ -60,60 +71,49 @@ class HeaderWriter:
         if self._traceresponse:
             self.exposed.append("traceresponse")
 
-    def write(  # noqa: C901, PLR0913, PLR0917 - what identifies a span, in each of the forms
+    def write(
         self,
-        headers: Sequence[Header],
-        trace_id: str,
-        span_id: str,
-        parent_span_id: str | None,
-        flags: int,
+        headers: Iterable[Header],
+        names: Names,
         calls: Callable[[int], Sequence[str]] | None = None,
     ) -> list[Header]:
         """`headers` and ours, as a new list; a form the application set itself stays its own.
 
         At most `BUDGET` bytes are added; what does not fit is left out whole.
 
-        :param flags: W3C trace flags, a bit field.
         :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
-        ours = [("X-Trace-ID", trace_id), ("X-Span-ID", span_id)]
-        if parent_span_id is not None:
-            ours.append(("X-Parent-Span-ID", parent_span_id))
-        if self._only_x_trace and calls is None and _are_of_others(headers):
-            return [*headers, *ours]
-        result = list(headers)
-        present = {name.lower() for name, _ in headers}
-        left = BUDGET
-        exposed = self.exposed
-        if "access-control-allow-origin" in present:
+        present: set[str] | None = None
+        for name, _ in headers:
+            if name not in _USUAL and name.lower() in _NOTED:
+                present = {name.lower() for name, _ in headers}
+                break
+        result = [*headers]
+        left = BUDGET - _OURS
+        trace_id, span_id, parent, flags = names
+        if present and "access-control-allow-origin" in present:
+            exposed = self.exposed
             if calls is not None and not self._server_timing:
                 exposed = [*exposed, "Server-Timing"]
             left -= expose(result, exposed)
-        added: list[Header] = []
-        if self._x_trace and present.isdisjoint(_X_TRACE):
-            added = ours
-        timing: list[str] = []
+        timing = ""
         if self._server_timing or self._traceresponse:
             traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
-            if self._traceresponse and "traceresponse" not in present:
-                added.append(("traceresponse", traceparent))
-            if self._server_timing and not _has_traceparent(headers):
-                timing.append(f'traceparent;desc="{traceparent}"')
+            if self._server_timing and not (present and _has_traceparent(headers)):
+                timing = f'traceparent;desc="{traceparent}"'
+            if self._traceresponse and not (present and "traceresponse" in present):
+                result.append(("traceresponse", traceparent))
         if calls is not None:
-            left -= sum(map(_size, added)) + _size(("Server-Timing", ", ".join(timing)))
-            timing += _fitting(calls(left), left)
-        if timing:
-            _merge(result, "Server-Timing", ", ".join(timing))
-        result += added
+            timing = ", ".join([timing, *calls(left)] if timing else calls(left))
+        if timing and present and "server-timing" in present:
+            _merge(result, "Server-Timing", timing)
+        elif timing:
+            result.append(("Server-Timing", timing))
+        if self._x_trace and not (present and _X_TRACE & present):
+            result += (("X-Trace-ID", trace_id), ("X-Span-ID", span_id))
+            if parent is not None:
+                result.append(("X-Parent-Span-ID", parent))
         return result
-
-
-def _are_of_others(headers: Iterable[Header]) -> bool:
-    """Whether no header is of ours or of CORS: seen by the first letter, in fewer steps."""
-    for name, _ in headers:  # noqa: SIM110 - all() and its generator take twice as long
-        if name[:1] in "XxAa":
-            return False
-    return True
 
 
 def expose(headers: list[Header], names: Iterable[str]) -> int:
@@ -135,15 +135,6 @@ def expose(headers: list[Header], names: Iterable[str]) -> int:
     text = ", ".join(missing)
     _merge(headers, "Access-Control-Expose-Headers", text)
     return _size(("Access-Control-Expose-Headers", text))
-
-
-def _fitting(entries: Iterable[str], left: int) -> Iterator[str]:
-    """The entries up to the first that is too long for the bytes left."""
-    for entry in entries:
-        left -= len(entry) + len(", ")
-        if left < 0:
-            return
-        yield entry
 
 
 def _size(header: Header) -> int:

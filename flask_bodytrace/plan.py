@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .headers import HeaderWriter
     from .ids import IdExtractor
     from .metrics import ServerMetrics
-    from .recording import Onlookers
+    from .recording import Recorder
     from .relay import Relay
     from .sampling import Foresight
     from .spans import Redactor
@@ -26,26 +26,25 @@ if TYPE_CHECKING:
 _log = logging.getLogger("flask_bodytrace")
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What a framework knows of a request once its URL is matched."""
 
     rule: str | None
     arguments: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Plan:
     """What the settings of one application were made into, once: plain values and callables.
 
     :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
-    :param late_span: whether somebody else starts the server span after us.
+    :param late_span: whether somebody else starts the server span after us; None as long as nobody
+        does, which may change any time.
     :param span_of: environ -> the server span somebody else started since; None before that.
     """
 
     provider: TracerProvider
     tracer: Tracer
-    onlookers: Onlookers
     bodies: BodyRules
     ids: IdExtractor
     scan_limit: int
@@ -62,11 +61,12 @@ class Plan:
     captures_request_headers: bool
     captures_response_headers: bool
     route_of: Callable[[WSGIEnvironment], Route | None] = lambda _environ: None
-    late_span: Callable[[], bool] = lambda: False
+    late_span: Callable[[], bool] | None = None
     span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
     logs: bool = False
     relay: Relay | None = None
     foresight: Foresight | None = None
+    recorder: Recorder | None = None
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
 

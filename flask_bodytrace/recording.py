@@ -1,76 +1,264 @@
-"""Attributes put on the SDK's spans without its checks of each, where these can find nothing.
+"""Server spans made as the SDK's tracer makes them, in a fifth of its steps.
 
-Sixteen attributes take the SDK's cleaning longer than all else about a span. Ours need none: they
-are strings and numbers under proper names. Where anything is not as it was when this was written,
-or somebody looks at a span when it starts, it goes the usual way.
+The SDK asks the sampler, cleans every attribute, makes lists for events and links, and copies the
+span field by field when it ends. Here the sampler's answer is known (`sampling`), the attributes
+are strings and numbers under proper names, and what a span does not have is not made. Where the
+SDK's spans are not as they were when this was written, the SDK makes them (`IS_KNOWN`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Lock
+from time import time_ns
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import (
     ReadableSpan,
+    SpanLimits,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
+    Tracer,
     _Span,
 )
-from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, StaticSampler, TraceIdRatioBased
-from opentelemetry.trace import Span, Tracer
-
-_IS_KNOWN = (
-    {"_dict", "maxlen", "max_value_len"} <= vars(BoundedAttributes()).keys()
-    and {"_attributes", "_end_time"} <= vars(ReadableSpan("", resource=Any)).keys()  # type: ignore[arg-type]
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import (
+    INVALID_SPAN_CONTEXT,
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
 )
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+
+Attributes = dict[str, str | int]
+
 _BLIND = (BatchSpanProcessor, SimpleSpanProcessor)
-_OWN = (StaticSampler, TraceIdRatioBased)
+_new = object.__new__
+_new_tuple = tuple.__new__
+_UNSET = Status(StatusCode.UNSET)
+_FLAGS = tuple(map(TraceFlags, range(256)))
 
 
-def put(span: Span, attributes: dict[str, str | int]) -> None:
-    """As ``span.set_attributes``, for values that need no cleaning."""
-    if type(span) is _Span and _IS_KNOWN and span._end_time is None:
-        store: Any = span._attributes
-        if store.max_value_len is None and (
-            store.maxlen is None or len(store._dict) + len(attributes) <= store.maxlen
-        ):
-            store._dict.update(attributes)
-            return
-    span.set_attributes(attributes)
+def span_context(
+    trace_id: int, span_id: int, flags: int, state: TraceState | None, *, is_remote: bool
+) -> SpanContext:
+    """A valid span context, without the checks of its constructor (0.3 us)."""
+    return _new_tuple(
+        SpanContext,
+        (trace_id, span_id, is_remote, _FLAGS[flags], state or DEFAULT_TRACE_STATE, True),
+    )
 
 
-class Onlookers:
-    """Whether anything reads the attributes of `tracer`'s spans when they start."""
+class Recorder:
+    """Starts the server spans of `tracer`, one of the SDK's."""
 
     def __init__(self, tracer: Tracer) -> None:
-        self._tracer: Any = tracer
+        self._tracer = tracer
+        several = tracer.span_processor
+        self._several: Any = several
+        if type(several) is not SynchronousMultiSpanProcessor:
+            self._several = _Only((several,))
         self._seen: object = None
-        self._none = False
-        self._samples_blindly = False
-        if _IS_KNOWN and type(tracer) is SdkTracer:
-            sampler: Any = tracer.sampler
-            samplers = [sampler]
-            if type(sampler) is ParentBased:
-                samplers = list(vars(sampler).values())
-            self._samples_blindly = (
-                all(type(sampler) in _OWN for sampler in samplers)
-                and type(tracer.span_processor) is SynchronousMultiSpanProcessor
-            )
+        self._starting: list[SpanProcessor] = []
+        self._ending: list[SpanProcessor] = []
 
-    @property
-    def none(self) -> bool:
-        """Whether nothing does: neither the sampler nor any processor there is by now."""
-        if not self._samples_blindly:
-            return False
-        processors = self._tracer.span_processor._span_processors
+    def start(  # noqa: PLR0913, PLR0917 - what a span is made of
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        attributes: Attributes,
+        links: list[Link] | None,
+        start_time: int,
+        current: Mapping[str, Any],
+    ) -> ServerSpan:
+        """A sampled span, started.
+
+        :param attributes: taken over as they are.
+        :param start_time: nanoseconds since 1970.
+        :param current: what is current, but for a remote `parent`.
+        """
+        tracer = self._tracer
+        limits = tracer._span_limits
+        span: ServerSpan = _new(ServerSpan)
+        span.__dict__ = {
+            "_name": name,
+            "_context": context,
+            "_kind": SpanKind.SERVER,
+            "_parent": parent,
+            "_resource": tracer.resource,
+            "_instrumentation_info": tracer.instrumentation_info,
+            "_instrumentation_scope": tracer._instrumentation_scope,
+            "_sampler": tracer.sampler,
+            "_span_processor": tracer.span_processor,
+            "_limits": limits,
+            "_lock": Lock(),
+            "_attributes": _bounded(limits, attributes),
+            "_start_time": start_time,
+            "_status": _UNSET,
+            "_recorder": self,
+        }
+        if links:
+            span._links = span._new_links(links)
+        if self._several._span_processors is not self._seen:
+            self._look()
+        if self._starting:
+            context_below = Context(current)
+            if parent is not None and parent.is_remote:
+                context_below = set_span_in_context(NonRecordingSpan(parent), context_below)
+            for processor in self._starting:
+                processor.on_start(span, parent_context=context_below)
+        return span
+
+    def end(self, span: ServerSpan, ended: ReadableSpan) -> None:
+        """Hand `ended` to all processors there are by now."""
+        processors = self._several._span_processors
         if processors is not self._seen:
-            self._none = all(
-                type(processor) in _BLIND
-                or type(processor).on_start is SpanProcessor.on_start
-                or not getattr(processor, "looks_at_attributes", True)
-                for processor in processors
-            )
-            self._seen = processors
-        return self._none
+            self._look()
+        for processor in self._ending:
+            processor._on_ending(span)
+        for processor in processors:
+            processor.on_end(ended)
+
+    def _look(self) -> None:
+        """See which processors do anything but take spans that ended; others are not called."""
+        processors = self._several._span_processors
+        self._starting = [each for each in processors if _watches(each, "on_start")]
+        self._ending = [each for each in processors if _watches(each, "_on_ending")]
+        self._seen = processors
+
+
+@dataclass(frozen=True)
+class _Only:
+    """A processor that is not several, as if it were."""
+
+    _span_processors: tuple[SpanProcessor]
+
+
+def _watches(processor: SpanProcessor, method: str) -> bool:
+    kind = type(processor)
+    return not (
+        kind in _BLIND
+        or getattr(kind, method) is getattr(SpanProcessor, method)
+        or getattr(kind, "ignores_server_spans", False)
+    )
+
+
+def _bounded(limits: SpanLimits, attributes: Attributes) -> BoundedAttributes:
+    most, longest = limits.max_span_attributes, limits.max_span_attribute_length
+    if longest is not None or (most is not None and len(attributes) > most):
+        return BoundedAttributes(most, attributes, immutable=False, max_value_len=longest)
+    store: BoundedAttributes = _new(BoundedAttributes)
+    store.__dict__ = {
+        "_dict": attributes,
+        "maxlen": most,
+        "dropped": 0,
+        "max_value_len": None,
+        "_lock": Lock(),
+        "_immutable": False,
+    }
+    return store
+
+
+class ServerSpan(_Span):
+    """One of the SDK's spans: `Recorder.start` makes it, `end` hands it to the processors.
+
+    Events and links are made when the first comes.
+    """
+
+    __new__ = object.__new__  # type: ignore[assignment]
+
+    _recorder: Recorder
+    _end_time: int | None = None
+    _trace_config = None
+    _record_exception = True
+    _set_status_on_exception = True
+    _record_end_metrics = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_events":
+            made = BoundedList(self._limits.max_events)
+        elif name == "_links":
+            made = BoundedList(self._limits.max_links)
+        else:
+            raise AttributeError(name)
+        # Another thread may have been faster.
+        return self.__dict__.setdefault(name, made)
+
+    def put(self, name: str, value: str | int) -> None:
+        """As `set_attribute`, for what needs no cleaning."""
+        store: Any = self._attributes
+        held = store._dict
+        if (
+            self._end_time is None
+            and store.max_value_len is None
+            and (store.maxlen is None or len(held) < store.maxlen)
+        ):
+            held[name] = value
+        else:
+            self.set_attribute(name, value)
+
+    def matched(self, route: str, name: str, unmatched: str) -> None:
+        """The URL matched `route`: be called `name`, unless somebody chose another already.
+
+        :param unmatched: what it was called before.
+        """
+        if self._name == unmatched and self._end_time is None:
+            self._name = name
+        self.put("http.route", route)
+
+    def end(self, end_time: int | None = None) -> None:
+        """End it, once; as the SDK's."""
+        with self._lock:
+            first = self._end_time is None
+            if first:
+                self._end_time = time_ns() if end_time is None else end_time
+                self._attributes._immutable = True  # type: ignore[union-attr]
+        if not first:
+            super().end(end_time)  # which says so in the log
+            return
+        fields = self.__dict__
+        fields.setdefault("_events", ())
+        fields.setdefault("_links", ())
+        # Nothing of it changes any more: one dict serves both.
+        ended: ReadableSpan = _new(ReadableSpan)
+        ended.__dict__ = fields
+        self._recorder.end(self, ended)
+
+
+def _is_known() -> bool:
+    """Whether the SDK's objects have the fields that are put into them here, and no others."""
+    try:
+        known = vars(_Span("", INVALID_SPAN_CONTEXT, resource=Resource.get_empty())).keys()
+        ended = vars(ReadableSpan("", resource=Resource.get_empty())).keys()
+        store = vars(BoundedAttributes()).keys()
+    except Exception:  # noqa: BLE001 - whatever it is, it is not what is known here
+        return False
+    return (
+        known
+        == {
+            *("_attributes", "_context", "_end_time", "_events", "_instrumentation_info"),
+            *("_instrumentation_scope", "_kind", "_limits", "_links", "_lock", "_name", "_parent"),
+            *("_record_end_metrics", "_record_exception", "_resource", "_sampler"),
+            *("_set_status_on_exception", "_span_processor", "_start_time", "_status"),
+            "_trace_config",
+        }
+        and ended <= known
+        and store == {"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"}
+        and len(INVALID_SPAN_CONTEXT) == len(span_context(1, 1, 0, None, is_remote=True))
+    )
+
+
+IS_KNOWN = _is_known()
+"""Whether the SDK's spans are those this was written for."""

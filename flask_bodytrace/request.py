@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
+from flask import Request as FlaskRequest
 from flask import has_request_context
 from flask import request as current_request
 from werkzeug.wrappers import Request
@@ -24,6 +26,9 @@ class ReplayableRequest(Request):
     """
 
     body_rules: ClassVar[BodyRules]
+    limits: ClassVar[Mapping[str, Any] | None] = None
+    """The application's config, where `max_content_length` is Flask's and takes it from there."""
+    _max_content_length: int | None
     _own_body: CachedBody | None = None
     _unparsed: IO[bytes] | None = None
 
@@ -57,7 +62,15 @@ class ReplayableRequest(Request):
             body = CachedBody(self.environ, self.body_rules)
             if self.environ[BODY_KEY] is body:
                 self._own_body = body
-        limit = self.max_content_length
+        # Flask's property asks for the current application three times: 1.5 us.
+        defaults = self.limits
+        limit = None
+        if (
+            defaults is None
+            or defaults.get("MAX_CONTENT_LENGTH") is not None
+            or self._max_content_length is not None
+        ):
+            limit = self.max_content_length
         if limit is not None or body.max_length is not None:
             body.check_limit(limit)
         return body
@@ -78,9 +91,10 @@ class ReplayableRequest(Request):
                     "bytes | str",
                     super().get_data(cache, as_text, parse_form_data),  # type: ignore[call-overload]
                 )
+            unparsed = None
             if parse_form_data:
                 self._load_form_data()
-            unparsed = self._unparsed if parse_form_data else None
+                unparsed = self._unparsed
             if unparsed is not None and unparsed.tell():
                 # The form parser took the body: Werkzeug's answer is what it left over.
                 data = unparsed.read()
@@ -129,24 +143,38 @@ class ReplayableRequest(Request):
             self._own_body.close()
 
 
-def replayable(request_class: type[Request], rules: BodyRules) -> type[Request]:
+def replayable(
+    request_class: type[Request], rules: BodyRules, config: Mapping[str, Any] | None = None
+) -> type[Request]:
     """`request_class` with re-readable bodies; its own overrides stay in front.
 
     :param rules: for requests that did not come through the WSGI wrapper, such as those of
         ``app.test_request_context``.
+    :param config: the application's.
     """
+    bases: tuple[type, ...] = (request_class, ReplayableRequest)
     if issubclass(request_class, ReplayableRequest):
-        return request_class
+        if config is None or request_class.limits is None or request_class.limits is config:
+            return request_class
+        # Another application's.
+        bases = (request_class,)
+    elif request_class is Request:
+        bases = (ReplayableRequest,)
+    is_flasks = getattr(request_class, "max_content_length", None) is _MAX_CONTENT_LENGTH
     return type(
         request_class.__name__,
-        (ReplayableRequest,) if request_class is Request else (request_class, ReplayableRequest),
+        bases,
         {
             "__module__": request_class.__module__,
             "__qualname__": request_class.__qualname__,
             "__doc__": request_class.__doc__,
             "body_rules": rules,
+            "limits": config if is_flasks else None,
         },
     )
+
+
+_MAX_CONTENT_LENGTH = vars(FlaskRequest).get("max_content_length")
 
 
 class _TraceOnG:

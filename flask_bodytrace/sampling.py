@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
-from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.sampling import (
     Decision,
     ParentBased,
@@ -12,119 +13,124 @@ from opentelemetry.sdk.trace.sampling import (
     StaticSampler,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer
-
-from .propagation import BusinessIdGenerator, DrawnTraceId
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 _LIMIT = TraceIdRatioBased.TRACE_ID_LIMIT
-_KEEP = _LIMIT + 1
-_FLAGS = (TraceFlags(TraceFlags.DEFAULT), TraceFlags(TraceFlags.RANDOM_TRACE_ID))
+_EVERY = _LIMIT + 1
+_UNKNOWN = -1
+_RANDOM = TraceFlags.RANDOM_TRACE_ID
 
 
-def foresee(tracer: Tracer) -> Foresight | None:
+def foresee(tracer: object) -> Foresight | None:
     """What `tracer` will decide, if its samplers are the SDK's own; None if that cannot be told.
 
     Others may look at attributes or count what they see, and have to be asked.
     """
-    if type(tracer) is not SdkTracer:
+    if type(tracer) is not Tracer:
         return None
     sampler: Any = tracer.sampler
     try:
         # Where the SDK counts the spans it starts, it has to see them all.
         if type(tracer._tracer_metrics).__name__ != "NoOpTracerMetrics":
             return None
+        samplers = [sampler] * 5
         if type(sampler) is ParentBased:
-            bounds = [
-                _bound(sampler._root),
-                _bound(sampler._remote_parent_not_sampled),
-                _bound(sampler._remote_parent_sampled),
-                _bound(sampler._local_parent_not_sampled),
-                _bound(sampler._local_parent_sampled),
+            samplers = [
+                sampler._root,
+                sampler._remote_parent_not_sampled,
+                sampler._remote_parent_sampled,
+                sampler._local_parent_not_sampled,
+                sampler._local_parent_sampled,
             ]
-        else:
-            bounds = [_bound(sampler)] * 5
+        root, *others = map(_bound, samplers)
+        tracer._tracer_config.is_enabled  # noqa: B018 - whether there is such a thing
     except AttributeError:  # another SDK than this was written for: ask it
         return None
-    return Foresight(tracer, *bounds) if min(bounds) < _KEEP else None
+    return Foresight(tracer, root, (others[0], others[1]), (others[2], others[3]))
 
 
 def _bound(sampler: Sampler) -> int:
-    """Traces whose id's lower half is below this are kept; any is where the sampler is unknown."""
-    if type(sampler) is StaticSampler and sampler._decision is Decision.DROP:
-        return 0
+    """Traces whose id's lower half is below this are sampled; negative where nobody can tell."""
+    if type(sampler) is StaticSampler:
+        if sampler._decision is Decision.DROP:
+            return 0
+        if sampler._decision is Decision.RECORD_AND_SAMPLE:
+            return _EVERY
     if type(sampler) is TraceIdRatioBased:
         return sampler.bound
-    return _KEEP
+    return _UNKNOWN
 
 
 class Foresight:
-    """Makes the spans of requests that the SDK would drop, and leaves all others to it.
+    """Decides as `tracer` will.
 
-    They are equal to what the SDK makes; an unsampled request takes half the instructions so.
+    :param root: the bound for traces that start here.
+    :param remote: those below a remote parent, not sampled and sampled.
+    :param local: those below a local one.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one bound for each way to be decided
-        self,
-        tracer: SdkTracer,
-        root: int,
-        remote_unsampled: int,
-        remote_sampled: int,
-        local_unsampled: int,
-        local_sampled: int,
+    def __init__(
+        self, tracer: Tracer, root: int, remote: tuple[int, int], local: tuple[int, int]
     ) -> None:
-        generator = tracer.id_generator
-        self._tracer = tracer
-        self._remote = (remote_unsampled, remote_sampled)
-        self._local = (local_unsampled, local_sampled)
-        self._draws = root < _KEEP and type(generator) is BusinessIdGenerator
-        # Another generator cannot be told the id that was drawn here, if the trace is to be kept.
-        self._root = root if self._draws or root == 0 else _KEEP
-        self._generator = generator
-        self.refuses = "".join(
-            digit for digit in "0123456789abcdef" if self._remote[int(digit, 16) & 1] < _KEEP
-        )
-        """Last digits of a traceparent below which something may be dropped."""
+        self.tracer = tracer
+        self.generator = tracer.id_generator
+        self._root = root
+        self._remote = remote
+        self._local = local
 
-    def dropped_below(self, trace_id: int, flags: int) -> NonRecordingSpan | None:
-        """As `dropped`, below a remote parent without a tracestate."""
-        if (
-            trace_id & _LIMIT < self._remote[flags & 1]
-            or not self._tracer._tracer_config.is_enabled
-        ):
-            return None
-        random = flags & TraceFlags.RANDOM_TRACE_ID != 0
-        span_id = self._generator.generate_span_id()
-        return NonRecordingSpan(SpanContext(trace_id, span_id, False, _FLAGS[random]))
+    def below(self, trace_id: str, flags: int) -> bool | None:
+        """As `samples`, below a remote parent; of its hex digits only those needed are parsed.
 
-    def draw(self) -> int:
-        """The id for a trace that starts here, if its sampling depends on that; else 0."""
-        return DrawnTraceId(self._generator.generate_trace_id()) if self._draws else 0
-
-    def dropped(self, parent: SpanContext | None, trace_id: int) -> NonRecordingSpan | None:
-        """The span of a request that is not sampled; None where the SDK has to make it.
-
-        :param trace_id: chosen or drawn for a trace without a parent; 0 for none.
+        :param flags: the parent's, W3C trace flags.
         """
-        state = None
+        bound = self._remote[flags & 1]
+        if bound < 0 or not self.tracer._tracer_config.is_enabled:
+            return None
+        return bound > 0 and (bound == _EVERY or int(trace_id[16:], 16) < bound)
+
+    def trace(self, parent: SpanContext | None, preset: int) -> tuple[int, int, TraceState | None]:
+        """The trace that a span below `parent` belongs to: its id, its random flag, its state.
+
+        :param preset: the id chosen for a trace that starts here, 0 for one of the generator's.
+        """
+        if parent is not None:
+            return parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
+        if preset:
+            return preset, 0, None
+        trace_id = self.generator.generate_trace_id()
+        return trace_id, _RANDOM if self.generator.is_trace_id_random() else 0, None
+
+    def samples(self, parent: SpanContext | None, trace_id: int) -> bool | None:
+        """Whether a span of this trace is sampled; None where the SDK has to be asked."""
         if parent is None:
             bound = self._root
-            if bound == _KEEP:
-                return None
-            random = type(trace_id) is DrawnTraceId
-            if not trace_id:
-                trace_id = self._generator.generate_trace_id()
-                random = self._generator.is_trace_id_random()
         else:
-            # A tuple, so that its properties need not be called one by one.
-            trace_id, _, is_remote, flags, state, _ = parent
-            random = flags & TraceFlags.RANDOM_TRACE_ID != 0
-            bound = (self._remote if is_remote else self._local)[flags & 1]
-            if bound == _KEEP:
-                return None
-        if trace_id & _LIMIT < bound or not self._tracer._tracer_config.is_enabled:
+            bound = (self._remote if parent.is_remote else self._local)[parent.trace_flags & 1]
+        if bound < 0 or not self.tracer._tracer_config.is_enabled:
             return None
-        return NonRecordingSpan(
-            SpanContext(
-                int(trace_id), self._generator.generate_span_id(), False, _FLAGS[random], state
-            )
+        return trace_id & _LIMIT < bound
+
+
+class UnsampledSpan(NonRecordingSpan):
+    """What the SDK makes for a request that is not sampled; its context is made when asked for.
+
+    :param trace_id: 32 lower-case hex digits.
+    :param span_id: 16 of them.
+    :param flags: the parent's; of these W3C's random-trace-id goes on.
+    """
+
+    def __init__(
+        self, trace_id: str, span_id: str, flags: int, state: TraceState | None = None
+    ) -> None:
+        self._named = (trace_id, span_id, flags, state)
+
+    @cached_property
+    def _context(self) -> SpanContext:  # type: ignore[override]
+        trace_id, span_id, flags, state = self._named
+        return SpanContext(
+            int(trace_id, 16),
+            int(span_id, 16),
+            is_remote=False,
+            trace_flags=TraceFlags(flags & _RANDOM),
+            trace_state=state,
         )

@@ -39,7 +39,7 @@ class IdSources:
         :param arguments: the URL's, by name; empty until it is matched.
         """
         if self._found is None:
-            self._found = self._scan_body()
+            self._found = scan(self._extractor, self._scan_limit, self._environ, self._body)
 
         def lookup(kind: str, name: str) -> object:
             if kind == "header":
@@ -53,28 +53,28 @@ class IdSources:
 
         return self._extractor.choose(self._found, lookup)
 
-    def _scan_body(self) -> Mapping[str, str]:
-        extractor = self._extractor
-        environ = self._environ
-        content_type = environ.get("CONTENT_TYPE", "")
-        body = self._body
-        declared = body.declared
-        if (
-            not extractor.body
-            or declared == 0
-            or (declared is not None and declared > self._scan_limit)
-            or environ.get("HTTP_CONTENT_ENCODING")
-            or not extractor.holds_ids(content_type)
-        ):
-            return NO_IDS
-        try:
-            if declared is None:
-                body.peek_at(0, self._scan_limit + 1)
-                if not body.complete:
-                    return NO_IDS
-            if not body.replayable:
+
+def scan(
+    extractor: IdExtractor, limit: int, environ: WSGIEnvironment, body: CachedBody
+) -> Mapping[str, str]:
+    """The ids in the body, by source path.
+
+    :param limit: larger bodies are not read for ids, bytes.
+    """
+    declared = body.declared
+    if declared == 0 or not extractor.body or environ.get("HTTP_CONTENT_ENCODING"):
+        return NO_IDS
+    content_type = environ.get("CONTENT_TYPE", "")
+    if (declared is not None and declared > limit) or not extractor.holds_ids(content_type):
+        return NO_IDS
+    try:
+        if declared is None:
+            body.peek_at(0, limit + 1)
+            if not body.complete:
                 return NO_IDS
-            data = body.getvalue()
-        except Exception:  # noqa: BLE001 - the handler gets the same error when it reads
+        if not body.replayable:
             return NO_IDS
-        return extractor.from_body(data, content_type)
+        data = body.getvalue()
+    except Exception:  # noqa: BLE001 - the handler gets the same error when it reads
+        return NO_IDS
+    return extractor.from_body(data, content_type)

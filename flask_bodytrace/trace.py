@@ -29,7 +29,7 @@ class TraceSource(Protocol):
 
     body: CachedBody
     span: Span
-    parent_span_id: int | None
+    parent_span_id: str | None
     correlation_id: str | None
     context: Context
 
@@ -70,8 +70,7 @@ class RequestTrace:
     @property
     def parent_span_id(self) -> str | None:
         """16 lower-case hex digits of the caller's span; None if the trace starts here."""
-        parent = self._source.parent_span_id
-        return None if parent is None else format_span_id(parent)
+        return self._source.parent_span_id
 
     @property
     def sampled(self) -> bool:

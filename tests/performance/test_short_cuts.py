@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -10,7 +11,14 @@ import pytest
 from flask import Flask, Response, g, request
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import (
+    ReadableSpan,
+    Span,
+    SpanLimits,
+    SpanProcessor,
+    TracerProvider,
+    _Span,
+)
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -23,8 +31,9 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from flask_bodytrace import BodyTrace, BusinessIdGenerator, RequestTrace
-from flask_bodytrace.sampling import foresee
+from flask_bodytrace import BodyTrace, BusinessIdGenerator, RequestTrace, extension
+from flask_bodytrace.recording import ServerSpan
+from flask_bodytrace.sampling import UnsampledSpan, foresee
 from flask_bodytrace.trace import TRACE_KEY
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -53,19 +62,22 @@ def _parents() -> Iterator[SpanContext]:
 def test_what_is_foreseen_is_what_the_sdk_decides(sampler: Sampler) -> None:
     tracer = TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("test")
     foresight = foresee(tracer)
-    dropped = 0
+    assert foresight is not None
     for parent in _parents():
         context = trace.set_span_in_context(NonRecordingSpan(parent), Context())
         made = tracer.start_span("sdk", context).get_span_context()
-        ours = None if foresight is None else foresight.dropped(parent, 0)
-        assert (ours is None) == made.trace_flags.sampled
-        if ours is not None:
-            dropped += 1
-            mine = ours.get_span_context()
-            assert mine.is_valid
-            assert (mine.trace_id, mine.trace_flags) == (made.trace_id, made.trace_flags)
-            assert (mine.trace_state, mine.is_remote) == (made.trace_state, made.is_remote)
-    assert dropped or sampler is ALWAYS_ON
+        trace_id, flags, state = foresight.trace(parent, 0)
+        assert foresight.samples(parent, trace_id) == made.trace_flags.sampled
+        if parent.is_remote:
+            hex_digits = trace.format_trace_id(trace_id)
+            assert foresight.below(hex_digits, parent.trace_flags) == made.trace_flags.sampled
+        if not made.trace_flags.sampled:
+            mine = UnsampledSpan(trace.format_trace_id(trace_id), "a" * 16, flags, state)
+            context_of_mine = mine.get_span_context()
+            assert context_of_mine.is_valid
+            assert context_of_mine == SpanContext(
+                made.trace_id, 0xAAAAAAAAAAAAAAAA, False, made.trace_flags, made.trace_state
+            )
 
 
 class _Counting(Sampler):
@@ -82,13 +94,17 @@ class _Counting(Sampler):
         return "counting"
 
 
-def _app(**provider: object) -> tuple[Flask, InMemorySpanExporter, TracerProvider]:
+def _app(
+    active: SpanProcessor | None = None, incoming: str = "continue", **provider: object
+) -> tuple[Flask, InMemorySpanExporter, TracerProvider]:
     exporter = InMemorySpanExporter()
-    made = TracerProvider(**provider)  # type: ignore[arg-type]
+    made = TracerProvider(shutdown_on_exit=False, **provider)  # type: ignore[arg-type]
+    if active is not None:
+        made.add_span_processor(active)
     made.add_span_processor(SimpleSpanProcessor(exporter))
     app = Flask(__name__)
     app.config["BODYTRACE_IDS"] = "order.id=orderId"
-    BodyTrace(app, tracer_provider=made)
+    BodyTrace(app, tracer_provider=made, incoming=incoming)
 
     @app.post("/orders/<int:number>")
     def create(number: int) -> dict[str, object]:
@@ -140,9 +156,110 @@ def test_unsampled_requests_have_all_but_the_span(flags: str, more: dict[str, st
 class _Onlooker(SpanProcessor):
     def __init__(self) -> None:
         self.seen: list[dict[str, object]] = []
+        self.parents: list[SpanContext] = []
+        self.ending: list[Span] = []
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the interface has it
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         self.seen.append(dict(span.attributes or {}))
+        self.parents.append(trace.get_current_span(parent_context).get_span_context())
+
+    def _on_ending(self, span: Span) -> None:
+        self.ending.append(span)
+
+
+def _told(span: ReadableSpan) -> dict[str, object]:
+    """All that exporters take from a span but for what differs each time."""
+    text = json.loads(span.to_json())
+    for each in (text, *text["events"]):
+        for name in ("start_time", "end_time", "timestamp"):
+            each.pop(name, None)
+    text["context"].pop("span_id")
+    return {
+        **text,
+        "type": type(span),
+        "attributes": dict(span.attributes or {}),
+        "exception": [str(event.attributes["exception.type"]) for event in span.events],
+        "dropped": (span.dropped_attributes, span.dropped_events, span.dropped_links),
+        "scope": span.instrumentation_scope,
+        "took": (span.end_time or 0) > (span.start_time or 0) > 0,
+        "link": [link.context.span_id for link in span.links],
+        "flags": span.get_span_context().trace_flags,
+    }
+
+
+@pytest.mark.parametrize("incoming", ["continue", "link", "ignore"])
+@pytest.mark.parametrize("most", [None, 3])
+def test_spans_are_those_the_sdk_makes(
+    incoming: str, most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[dict[str, object]]] = []
+    made: list[set[type]] = []
+    for known in (True, False):
+        monkeypatch.setattr(extension, "IS_KNOWN", known)
+        limits = SpanLimits(max_span_attributes=most, max_events=1)
+        onlooker = _Onlooker()
+        app, exporter, provider = _app(span_limits=limits, active=onlooker, incoming=incoming)
+        types: set[type] = set()
+        made.append(types)
+
+        @app.get("/busy")
+        def busy(types: set[type] = types) -> str:
+            span = g.trace.span
+            types.add(type(span))
+            span.set_attribute("mine", (1, 2))
+            span.set_attributes({"http.response.status_code": 1, "too": "x"})
+            for name in ("first", "second"):
+                span.add_event(name, {"exception.type": name})
+            span.add_link(SpanContext(1, 2, is_remote=True))
+            span.set_status(trace.StatusCode.OK)
+            return "busy"
+
+        @app.get("/renamed")
+        def renamed() -> str:
+            g.trace.span.update_name("mine")
+            return "renamed"
+
+        @app.get("/fails")
+        def fails() -> str:
+            raise ZeroDivisionError
+
+        client = app.test_client()
+        headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-03", "tracestate": "vendor=value"}
+        for path in ("/busy", "/renamed", "/fails", "/nowhere"):
+            client.get(path, headers=headers)
+        ended = exporter.get_finished_spans()
+        # Trace ids are drawn anew where the caller's is not continued.
+        for span in ended:
+            assert (span.context.trace_id == int(TRACE_ID, 16)) == (incoming == "continue")
+        told.append([_told(span) for span in ended])
+        if incoming != "continue":
+            for one in told[-1]:
+                one["context"].pop("trace_id")  # type: ignore[attr-defined]
+        assert [type(span) for span in ended] == [ReadableSpan] * 4
+        assert [span.context for span in onlooker.ending] == [span.context for span in ended]
+        assert [context.is_remote for context in onlooker.parents] == [incoming == "continue"] * 4
+    assert told[0] == told[1]
+    assert made == [{ServerSpan}, {_Span}]
+
+
+def test_a_span_ends_once(caplog: pytest.LogCaptureFixture) -> None:
+    app, exporter, _ = _app()
+
+    @app.get("/ended")
+    def ended() -> str:
+        span = g.trace.span
+        span.end()
+        assert not span.is_recording()
+        span.end()
+        span.set_attribute("late", 1)
+        span.update_name("late")
+        return "ended"
+
+    app.test_client().get("/ended")
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "GET /ended"
+    assert "late" not in (span.attributes or {})
+    assert "Calling end() on an ended span." in caplog.text
 
 
 def _attributes(app: Flask, exporter: InMemorySpanExporter) -> dict[str, object]:

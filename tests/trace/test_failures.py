@@ -25,6 +25,7 @@ from werkzeug.serving import make_server
 
 from flask_bodytrace import BodyTrace, current_trace, propagation, spans
 from flask_bodytrace.headers import HeaderWriter
+from flask_bodytrace.recording import Recorder, ServerSpan
 
 
 class Unexpected(Exception):
@@ -62,14 +63,16 @@ BREAKS: dict[str, Break] = {
     "processor start": lambda _patch, p: p.add_span_processor(BrokenStart()),
     "processor end": lambda _patch, p: p.add_span_processor(BrokenEnd()),
     "incoming": patched(propagation, "read"),
+    "start": patched(Recorder, "start"),
     "attributes": patched(spans, "request_attributes"),
     "baggage": patched(baggage, "get_all"),
     "set attribute": patched(Span, "set_attribute"),
     "set attributes": patched(Span, "set_attributes"),
-    "update name": patched(Span, "update_name"),
+    "matched": patched(ServerSpan, "matched"),
+    "put": patched(ServerSpan, "put"),
     "record exception": patched(Span, "record_exception"),
     "set status": patched(Span, "set_status"),
-    "end": patched(Span, "end"),
+    "end": patched(ServerSpan, "end"),
     "span name": patched(spans, "span_name"),
     "outcome": patched(spans, "set_outcome"),
     "headers": patched(HeaderWriter, "write"),

@@ -315,7 +315,7 @@ def test_a_lookup_that_fails_is_logged_once_and_gives_no_id(
         raise RuntimeError
 
     monkeypatch.setattr(IdSources, "find", fail)
-    app = make_app(ids="a")
+    app = make_app(ids="a=query:a")
     app.add_url_rule("/", view_func=lambda: dict(g.trace.ids))
     for _ in range(2):
         assert app.test_client().get("/").json == {}

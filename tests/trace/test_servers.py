@@ -146,8 +146,17 @@ def free_port() -> int:
         return port
 
 
+NO_THREADS_AT_EXIT = pytest.mark.skipif(
+    sys.version_info[:2] == (3, 12),
+    reason="CPython 3.12 starts no thread while it shuts down (gh-104690), and gevent needs one to "
+    "resolve the collector's name if nothing was exported before",
+)
+
+
 @pytest.mark.parametrize(
-    "worker", [["sync"], ["gthread", "--threads", "4"], ["gevent"]], ids=lambda worker: worker[0]
+    "worker",
+    [["sync"], ["gthread", "--threads", "4"], pytest.param(["gevent"], marks=NO_THREADS_AT_EXIT)],
+    ids=lambda worker: worker[0],
 )
 def test_t15_gunicorn_with_preload_and_two_workers(
     worker: list[str], collector: tuple[Collector, dict[str, str]], tmp_path: Path

@@ -134,7 +134,7 @@ def test_json_of_the_specification() -> None:
         {"name": 5},
         {"attributes": [{"key": "n", "value": {"intValue": "x"}}]},
         {"attributes": [{"key": "n", "value": {"doubleValue": "x"}}]},
-        {"attributes": [{"key": "n", "value": {"bytesValue": "="}}]},
+        {"attributes": [{"key": "n", "value": {"bytesValue": "A"}}]},
         {"attributes": "none"},
     ],
 )

@@ -90,29 +90,43 @@ class CachedBody:
     the real size once the body is complete.
     """
 
-    # Defaults here and not in __init__: every request pays for that, few have a body.
-    _data: bytes | None = None
-    _store: BodyStore | BorrowedFile | None = None
-    _begun = False
-    _size = 0
-    _passed = 0
-    _ahead = b""
-    _error: type[Exception] | Exception | None = None
-    _closes_with: tuple[CachedBody, ...] = ()
-    closed = False
-    complete = False
-    replayable = True
-    """False once the body is known to be over the limit: it can be read once."""
+    # Slots: reading one takes a third of what reading a default of the class does.
+    __slots__ = (
+        *(
+            "__weakref__",
+            "_ahead",
+            "_begun",
+            "_closes_with",
+            "_data",
+            "_environ",
+            "_error",
+            "_lock",
+        ),
+        *("_passed", "_rules", "_size", "_source", "_store", "closed", "complete", "declared"),
+        *("max_length", "replayable"),
+    )
+
     declared: int | None
     """What Content-Length says, bytes; None where the end is only known when reached."""
-    max_length: int | None = None
+    max_length: int | None
     """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
+    replayable: bool
+    """False once the body is known to be over the limit: it can be read once."""
 
     def __init__(self, environ: WSGIEnvironment, rules: BodyRules) -> None:
         self._environ: WSGIEnvironment | None = environ
         self._rules = rules
         self._source: Any = environ["wsgi.input"]
         self._lock = Lock()
+        self._data: bytes | None = None
+        self._store: BodyStore | BorrowedFile | None = None
+        self._error: type[Exception] | Exception | None = None
+        self._closes_with: tuple[CachedBody, ...] = ()
+        self._ahead = b""
+        self._size = self._passed = 0
+        self._begun = self.closed = self.complete = False
+        self.replayable = True
+        self.max_length = None
         text = environ.get("CONTENT_LENGTH")
         if (
             text
@@ -241,7 +255,7 @@ class CachedBody:
                     self._data = data
                     self._size = size
                     self.complete = True
-                    return data
+                    return data  # type: ignore[no-any-return]
                 if data:
                     self._keep(data)
                 data = self._take_whole()

@@ -7,11 +7,11 @@ once per kind and leaves the application's answer as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from time import perf_counter, time_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.baggage import _BAGGAGE_KEY
 from opentelemetry.context import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .headers import Names
     from .metrics import Started
     from .plan import Plan, Route
+    from .recording import Recorder
     from .relay import RelayedCalls
 
 _ids = RandomIdGenerator()
@@ -73,7 +74,12 @@ def run(
         plan.report("begin")
         return app(environ, start_response)
     try:
-        return exchange.stream(app(environ, exchange.start_response))
+        iterable = app(environ, exchange.start_response)
+        if not exchange.is_complete:
+            return exchange.stream(iterable)
+        if exchange.is_recording or exchange._counted is not None:
+            exchange.end_span()
+        return iterable  # noqa: TRY300 - what comes of it is not ours to catch
     except BaseException as error:
         exchange.broke(error)
         exchange.finish()
@@ -85,54 +91,84 @@ def run(
 class Exchange:
     """One request and its answer."""
 
-    # Defaults here and not in __init__: every request pays for that.
-    _bound = False
-    _broken = False
-    _counted: Started | None = None
-    _error: BaseException | None = None
-    _finished = False
-    _ids: dict[str, str] | None = None
-    _late = False
-    _names: Names | None = None
-    _outer: Exchange | None = None
-    _owner = False
-    _recording = False
-    _route: str | None = None
-    _sources: IdSources | None = None
-    _start = 0.0
-    _status: int | None = None
-    _trace: RequestTrace | None = None
-    _writes_headers = True
-    calls: RelayedCalls | None = None
-    correlation_id: str | None = None
-    awaited_by: Plan | None = None
+    # Slots: reading one takes a third of what reading a default of the class does.
+    __slots__ = (
+        *(
+            "__weakref__",
+            "_bound",
+            "_broken",
+            "_counted",
+            "_environ",
+            "_error",
+            "_finished",
+            "_ids",
+        ),
+        *("_late", "_names", "_outer", "_owner", "_route", "_sources", "_start", "_start_response"),
+        *("_status", "_trace", "_writes_headers", "awaited_by", "body", "calls", "context"),
+        *("correlation_id", "is_complete", "is_recording", "parent_span_id", "plan", "remaining"),
+        "span",
+    )
+
+    _bound: bool
+    _broken: bool
+    _counted: Started | None
+    _error: BaseException | None
+    _finished: bool
+    _ids: dict[str, str] | None
+    _late: bool
+    _names: Names | None
+    _outer: Exchange | None
+    _owner: bool
+    _route: str | None
+    _sources: IdSources | None
+    _start: float
+    _status: int | None
+    _trace: RequestTrace | None
+    _writes_headers: bool
+    awaited_by: Plan | None
     """Whose application is to dispatch this request, until it does."""
-    is_complete = False
+    calls: RelayedCalls | None
+    correlation_id: str | None
+    is_complete: bool
     """Whether the answer is all there when the application returns, and its close() is ours."""
-    parent_span_id: str | None = None
-    remaining = -1
-    span: Span = INVALID_SPAN
+    is_recording: bool
+    """Whether the span takes attributes."""
+    parent_span_id: str | None
+    remaining: int
+    """Bytes of the answer that have not gone out; negative where it does not say how many."""
+    span: Span
 
     def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
         self.plan = self.awaited_by = plan
         self._environ = environ
         self._start_response = start_response
+        self._bound = self._broken = self._finished = self._late = self._owner = False
+        self.is_complete = self.is_recording = False
+        self._counted = self._error = self._ids = self._names = self._outer = self._route = None
+        self._sources = self._status = self._trace = None
+        self.calls = self.correlation_id = self.parent_span_id = None
+        self._writes_headers = True
+        self.remaining = -1
+        self.span = INVALID_SPAN
         stream = environ["wsgi.input"]
         if type(stream) is BodyStream and not stream.body.closed:
             self.body = stream.body
         else:
             self.body = CachedBody(environ, plan.bodies)
         outer = environ.get(TRACE_KEY)
-        if outer is not None and not outer._finished:
-            self._outer = outer
-            self._writes_headers = False
+        if outer is not None:
+            if outer._finished:
+                outer = None
+            else:
+                self._outer = outer
+                self._writes_headers = False
         environ[TRACE_KEY] = self
         if plan.relay is not None:
             self.calls = plan.relay.begin()
         current = self.context = runtime.current()
         try:
-            self._begin(current)
+            self._begin(current, outer)
         except Exception:  # noqa: BLE001 - the application must get the request
             plan.report("begin")
         if self.context is current:
@@ -145,10 +181,9 @@ class Exchange:
 
     # Begin
 
-    def _begin(self, current: Context) -> None:
+    def _begin(self, current: Context, outer: Exchange | None) -> None:
         """Find out whose span it is: nobody's, an outer application's, another's or ours."""
         plan = self.plan
-        outer = self._outer
         span: Any = current.get(_SPAN_KEY)
         if outer is not None:
             self._late = outer._late
@@ -176,67 +211,74 @@ class Exchange:
 
     def _start_span(self, current: Context) -> None:
         plan = self.plan
-        foresight = plan.foresight
+        recorder = plan.recorder
         plain = None
-        if foresight is not None and plan.incoming == "continue":
+        if recorder is not None and plan.incoming == "continue":
             plain = propagation.skim(self._environ)
-        if foresight is not None and plain is not None:
-            trace_id, self.parent_span_id, flags = plain
-            sampled = foresight.below(trace_id, flags)
-            if sampled is False:
-                # Nobody needs the ids as numbers: half the steps of what follows.
-                self._go_unsampled(trace_id, flags, None, {**current})
+            if plain and self._continue(recorder, plain, current):
                 return
-            parent: SpanContext | None = recording.span_context(
+        values: Mapping[str, Any] = current
+        above, links, preset = _local_parent(current), None, 0
+        if plain != ():
+            values, above, links, preset = self._incoming(current)
+        if above is not None:
+            self.parent_span_id = format_span_id(above.span_id)
+        elif plan.trace_key and not preset:
+            key = self._found_ids().get(plan.trace_key)
+            preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
+        if recorder is not None:
+            number, flags, state = recorder.foresight.trace(above, preset)
+            sampled = recorder.foresight.samples(above, number)
+            trace_id = f"{number:032x}"
+            if sampled is False:
+                self._go_unsampled(recorder, trace_id, flags, state, values)
+                return
+            if sampled:
+                self._record(recorder, trace_id, flags, above, links, values)
+                return
+        self._have_recorded(values, above, links, preset)
+
+    def _continue(self, recorder: Recorder, plain: tuple[str, str, int], current: Context) -> bool:
+        """Go on below a caller that says nothing but its traceparent, in half the steps.
+
+        Returns whether it can be told what becomes of it.
+        """
+        trace_id, self.parent_span_id, flags = plain
+        sampled = recorder.foresight.below(trace_id, flags)
+        if sampled is False:
+            # Nobody needs the ids as numbers.
+            self._go_unsampled(recorder, trace_id, flags, None, current)
+        elif sampled:
+            parent = recording.span_context(
                 int(trace_id, 16), int(self.parent_span_id, 16), flags, None, is_remote=True
             )
-            if sampled:
-                self._record(trace_id, flags, parent, None, {**current})
-                return
-            values, links, preset = {**current}, None, 0
-        else:
-            values, parent, links, preset = self._incoming(current)
-            if parent is not None:
-                self.parent_span_id = format_span_id(parent.span_id)
-            elif plan.trace_key and not preset:
-                key = self._found_ids().get(plan.trace_key)
-                preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
-        if foresight is None:
-            self._have_recorded(values, parent, links, preset)
-            return
-        number, flags, state = foresight.trace(parent, preset)
-        sampled = foresight.samples(parent, number)
-        if sampled is None:
-            self._have_recorded(values, parent, links, preset)
-        elif sampled:
-            self._record(format_trace_id(number), flags, parent, links, values)
-        else:
-            self._go_unsampled(format_trace_id(number), flags, state, values)
+            self._record(recorder, trace_id, flags, parent, None, current)
+        return sampled is not None
 
-    def _record(
+    def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
         self,
+        recorder: Recorder,
         trace_id: str,
         flags: int,
         parent: SpanContext | None,
         links: list[Link] | None,
-        values: dict[str, Any],
+        values: Mapping[str, Any],
     ) -> None:
         """Start a span that is sampled."""
-        plan = self.plan
         # Reading the body may take the client a while, and belongs to the request.
         start = time_ns()
-        span_id = plan.foresight.generator.generate_span_id()
+        span_id = recorder.generator.generate_span_id()
         flags = flags & _RANDOM | _SAMPLED
-        self._names = (trace_id, format_span_id(span_id), self.parent_span_id, flags)
+        self._names = (trace_id, f"{span_id:016x}", self.parent_span_id, flags)
         if parent is None:
             number, state = int(trace_id, 16), None
         else:
             # A tuple, so that its properties need not be called one by one.
             number, _, _, _, state, _ = parent
         method = self._method
-        attributes = spans.request_attributes(self._environ, method, plan.redactor)
+        attributes = spans.request_attributes(self._environ, method, self.plan.redactor)
         attributes |= self._found_ids()
-        span = plan.recorder.start(
+        span = recorder.start(
             spans.span_name(method, None),
             recording.span_context(number, span_id, flags, state, is_remote=False),
             parent,
@@ -248,14 +290,17 @@ class Exchange:
         above = values.get(TRACE_KEY)
         if above is not None and above.calls is not None:
             above.calls.started(span)
-        self._recording = True
-        self._go_on(span, values)
-        if plan.captures_request_headers:
+        self.is_recording = True
+        self.span = span
+        if self.plan.baggage:
+            values = self._with_ids(values)
+        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
+        if self.plan.captures_request_headers:
             spans.capture_request_headers(span, self._environ)
 
     def _have_recorded(
         self,
-        values: dict[str, Any],
+        values: Mapping[str, Any],
         parent: SpanContext | None,
         links: list[Link] | None,
         trace_id: int,
@@ -269,7 +314,7 @@ class Exchange:
         attributes = spans.request_attributes(self._environ, self._method, plan.redactor)
         attributes |= self._found_ids()
         if parent is not None and parent.is_remote:
-            values[_SPAN_KEY] = NonRecordingSpan(parent)
+            values = {**values, _SPAN_KEY: NonRecordingSpan(parent)}
         token = propagation.preset_trace_id.set(trace_id) if trace_id else None
         try:
             span = plan.tracer.start_span(
@@ -283,27 +328,37 @@ class Exchange:
         finally:
             if token is not None:
                 propagation.preset_trace_id.reset(token)
-        self._recording = span.is_recording()
-        self._go_on(span, values)
-        if plan.captures_request_headers and self._recording:
+        self.is_recording = span.is_recording()
+        self.span = span
+        if plan.baggage:
+            values = self._with_ids(values)
+        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
+        if plan.captures_request_headers and self.is_recording:
             spans.capture_request_headers(span, self._environ)
 
     def _go_unsampled(
-        self, trace_id: str, flags: int, state: TraceState | None, values: dict[str, Any]
+        self,
+        recorder: Recorder,
+        trace_id: str,
+        flags: int,
+        state: TraceState | None,
+        values: Mapping[str, Any],
     ) -> None:
         """Go on without recording; ids are looked for when somebody asks for them."""
-        span_id = format_span_id(self.plan.foresight.generator.generate_span_id())
-        flags &= _RANDOM
-        self._names = (trace_id, span_id, self.parent_span_id, flags)
-        self._go_on(UnsampledSpan(trace_id, span_id, flags, state), values)
+        span_id = f"{recorder.generator.generate_span_id():016x}"
+        names = self._names = (trace_id, span_id, self.parent_span_id, flags & _RANDOM)
+        span = UnsampledSpan(names, state)
+        self.span = span
+        if self.plan.baggage:
+            values = self._with_ids(values)
+        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
 
-    def _go_on(self, span: Span, values: dict[str, Any]) -> None:
-        """Make `span` the current one, and give the ids to services further down, if wanted."""
-        self.span = values[_SPAN_KEY] = span
-        values[TRACE_KEY] = self
-        if self.plan.baggage and self._found_ids():
-            values[_BAGGAGE_KEY] = {**(values.get(_BAGGAGE_KEY) or {}), **self._found_ids()}
-        self.context = Context(values)
+    def _with_ids(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`values` with the ids as baggage, for services further down."""
+        ids = self._found_ids()
+        if not ids:
+            return values
+        return {**values, _BAGGAGE_KEY: {**(values.get(_BAGGAGE_KEY) or {}), **ids}}
 
     def _incoming(
         self, current: Context
@@ -320,11 +375,7 @@ class Exchange:
             if caller.trace_id and not caller.span_id and plan.chooses_trace_id:
                 values[_SPAN_KEY] = INVALID_SPAN
                 return values, None, None, caller.trace_id
-            parent = caller.parent or caller.named_parent()
-            if parent is None and _SPAN_KEY in current:
-                parent = get_current_span(current).get_span_context()
-                if not parent.is_valid:
-                    parent = None
+            parent = caller.parent or caller.named_parent() or _local_parent(current)
             return values, parent, None, 0
         parent = caller.parent or caller.named_parent()
         # Nothing of the caller's is taken over: neither sampling nor baggage.
@@ -336,16 +387,14 @@ class Exchange:
         self._names = None
         parent = getattr(span, "parent", None)
         self.parent_span_id = None if parent is None else format_span_id(parent.span_id)
-        self._recording = span.is_recording()
-        if self._recording and self._found_ids():
+        self.is_recording = span.is_recording()
+        if self.is_recording and self._found_ids():
             span.set_attributes(self._found_ids())
 
     def _share_ids(self) -> None:
         """Give the ids to services further down, if they are to have them."""
-        if self.plan.baggage and self._found_ids():
-            context = self.context
-            shared = {**baggage.get_all(context), **self._found_ids()}
-            self.context = Context({**context, _BAGGAGE_KEY: shared, TRACE_KEY: self})
+        if self.plan.baggage:
+            self.context = Context({**self._with_ids(self.context), TRACE_KEY: self})
 
     def _exclude(self, current: Context) -> None:
         """No span, and none below: the context is valid but not sampled, and says so."""
@@ -467,29 +516,23 @@ class Exchange:
         except Exception:  # noqa: BLE001 - the application must get the request
             self.plan.report("bind")
 
-    @property
-    def binds_early(self) -> bool:
-        """Whether anything depends on the route before the response starts."""
-        plan = self.plan
-        return self._recording or (plan.baggage and plan.ids.reads_path)
-
     def _bind(self, route: Route) -> None:
         self._route = route.rule
         span = self.span
         if self.plan.ids.reads_path:
             self._ids = self._find_ids(route.arguments)
-            if self._recording and self._ids:
+            if self.is_recording and self._ids:
                 span.set_attributes(self._ids)
             if self.plan.baggage:
                 self._share_ids()
                 # Undone by run, which goes back to what was before its own attach.
                 runtime.attach(self.context)
-        if route.rule is None or not self._recording:
+        if route.rule is None or not self.is_recording:
             return
         method = self._method
         name = spans.span_name(method, route.rule)
         unmatched = spans.span_name(method, None)
-        if type(span) is ServerSpan and self._owner and self._status is None:
+        if isinstance(span, ServerSpan) and self._owner and self._status is None:
             span.matched(route.rule, name, unmatched)
             return
         # Only if nobody else did: an application may call update_name itself. The second is what
@@ -502,40 +545,36 @@ class Exchange:
 
     # Respond
 
-    def start_response(
+    def start_response(  # noqa: C901 - one line for each thing that may be wanted
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
         """The server's, with the trace headers added, on every status."""
+        plan = self.plan
         try:
-            headers = self._respond(status, headers)
+            self._status = _code_of(status)
+            if self._late:
+                self._adopt_late()
+            if self.is_recording or self._counted is not None or self.calls is not None:
+                self.bind()
+            if not self.is_complete:
+                self.remaining = self._promised(headers)
+            if not self.body.complete and self.body.settle():
+                headers = [*headers, ("Connection", "close")]
+            if plan.captures_response_headers and self.is_recording and self._owner:
+                spans.capture_response_headers(self.span, headers)
+            if plan.headers is not None and self._writes_headers:
+                names = self._names or self._named()
+                if names is not None:
+                    calls = None if self.calls is None else self._relayed(self.calls, names)
+                    headers = plan.headers.write(headers, names, calls)
+            if plan.capture is not None and plan.span_of(self._environ) is self.span:
+                # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+                self._capture_body(plan.capture)
         except Exception:  # noqa: BLE001 - the answer goes out as it is
-            self.plan.report("respond")
+            plan.report("respond")
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
-
-    def _respond(self, status: str, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        plan = self.plan
-        self._status = int(status[:3])
-        if self._late:
-            self._adopt_late()
-        if self._recording or self._counted is not None or self.calls is not None:
-            self.bind()
-        if not self.is_complete:
-            self.remaining = self._promised(headers)
-        if not self.body.complete and self.body.settle():
-            headers = [*headers, ("Connection", "close")]
-        if self._recording and plan.captures_response_headers and self._owner:
-            spans.capture_response_headers(self.span, headers)
-        if plan.headers is not None and self._writes_headers:
-            names = self._names or self._named()
-            if names is not None:
-                calls = None if self.calls is None else self._relayed(self.calls, names)
-                headers = plan.headers.write(headers, names, calls)
-        if plan.capture is not None and plan.span_of(self._environ) is self.span:
-            # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
-            self._capture_body(plan.capture)
-        return headers
 
     def _named(self) -> Names | None:
         """The span as headers name it; None if it is none of ours: without an SDK, the caller's."""
@@ -565,7 +604,7 @@ class Exchange:
         self._error = error
         if self._outer is not None:
             self._outer.failed(error)
-        elif self._owner and self._recording:
+        elif self._owner and self.is_recording:
             try:
                 self.span.record_exception(error)
             except Exception:  # noqa: BLE001 - the application's own error is the one to show
@@ -583,9 +622,6 @@ class Exchange:
 
         Complete bodies and files that the server sends itself go out as they are.
         """
-        if self.is_complete:
-            self.end_span()
-            return iterable
         # Not list | tuple: that union is made anew each time.
         if isinstance(iterable, (list, tuple)) or is_file(iterable, self._environ):
             self.finish()
@@ -597,8 +633,6 @@ class Exchange:
         if self._finished:
             return
         self._finished = True
-        if not self._recording and self._counted is None:
-            return
         try:
             if self.plan.capture is not None:
                 self._capture_body(self.plan.capture)
@@ -623,12 +657,12 @@ class Exchange:
         span = self.span
         error_type = None
         status = self._status
-        if self._recording:
+        if self.is_recording:
             if (
                 status is not None
                 and status < 500
                 and not self._broken
-                and type(span) is ServerSpan
+                and isinstance(span, ServerSpan)
             ):
                 span.put("http.response.status_code", status)
             else:
@@ -653,8 +687,9 @@ class Exchange:
 
     def finish(self) -> None:
         """The request is over: span ended, body released; any further call does nothing."""
-        if not self._finished:
+        if self.is_recording or self._counted is not None:
             self.end_span()
+        self._finished = True
         # Its traceback holds the frames that hold this.
         self._error = None
         if self._outer is None:
@@ -671,8 +706,21 @@ class Exchange:
         self.context = _NOTHING if shared is None else Context({_BAGGAGE_KEY: shared})
 
 
+# Applications answer with the same few.
+@lru_cache(maxsize=64)
+def _code_of(status: str) -> int:
+    return int(status[:3])
+
+
 def _is_over(*_: object) -> Any:
     raise RuntimeError("this request is over")
+
+
+def _local_parent(current: Context) -> SpanContext | None:
+    if _SPAN_KEY not in current:
+        return None
+    parent = get_current_span(current).get_span_context()
+    return parent if parent.is_valid else None
 
 
 def _is_server_span_of_another(span: Span) -> bool:

@@ -221,14 +221,14 @@ class _Traced(Flask):
     def full_dispatch_request(self) -> Response:
         # By the context, which is quicker than asking `request`; it is another's if this dispatches
         # a request made by hand.
-        exchange = runtime.current().get(TRACE_KEY)
+        exchange: Any = runtime.current().get(TRACE_KEY)
         plan = self._bodytrace_plan
         if exchange is None or exchange.awaited_by is not plan:
             return super().full_dispatch_request()
         exchange.awaited_by = None
         # As a before_request function would, that comes first, without the 0.3 us that
         # calling one takes.
-        if exchange.binds_early:
+        if exchange.is_recording or plan.binds_early:
             exchange.bind()
         response = super().full_dispatch_request()
         if (
@@ -362,11 +362,12 @@ def make_plan(
 
         relay = Relay(provider, service_name)
     foresight = foresee(tracer) if IS_KNOWN else None
+    ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
     return Plan(
         provider=provider,
         tracer=tracer,
         bodies=bodies,
-        ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
+        ids=ids,
         # A body that is passed on can be read once, and not by us.
         scan_limit=min(settings.id_scan_limit, settings.body_limit),
         trace_key=settings.trace_key,
@@ -379,8 +380,8 @@ def make_plan(
         capture=capture,
         logs=settings.logs,
         relay=relay,
-        foresight=foresight,
-        recorder=None if foresight is None else Recorder(foresight.tracer),
+        recorder=None if foresight is None else Recorder(foresight),
+        binds_early=settings.baggage and ids.reads_path,
         service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,

@@ -418,12 +418,30 @@ def _named(name: str, default: Any) -> Any:
     return msgspec.field(name=name, default=default)
 
 
-def _flat_decoder(names: Iterable[str]) -> Callable[[bytes], Any]:
-    """Decodes short strings in fields of the document itself right into a dict of them."""
+def _flat_scanner(
+    names: Iterable[str], careful: Callable[[bytes], dict[str, str]]
+) -> Callable[[bytes], dict[str, str]]:
+    """What finds short words in fields of the document itself; anything else is left to `careful`.
+
+    Most ids are such: decoded into the answer, they only need to be looked at, which takes a
+    quarter of what `clean` on each does.
+    """
     text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)]
     fields: Any = dict.fromkeys(names, text)
     ids: Any = TypedDict("Ids", fields, total=False)  # type: ignore[misc]  # named by settings
-    return msgspec.json.Decoder(ids).decode
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(ids).decode
+
+    def scan(data: bytes) -> dict[str, str]:
+        try:
+            found: dict[str, str] = decode(data)
+        except msgspec.DecodeError:
+            return careful(data)
+        for value in found.values():
+            if not value.isprintable() or " " in value or not value.isascii():
+                return careful(data)
+        return found
+
+    return scan
 
 
 def _json_scanner(paths: Mapping[str, tuple[str, ...]]) -> Callable[[bytes], dict[str, str]]:
@@ -451,20 +469,4 @@ def _json_scanner(paths: Mapping[str, tuple[str, ...]]) -> Callable[[bytes], dic
         root.scan(data, found)
         return found
 
-    if any(len(parts) > 1 for parts in paths.values()):
-        return scan
-    decode = _flat_decoder(paths)
-
-    def scan_flat(data: bytes) -> dict[str, str]:
-        # Most ids are words: decoded into the answer, they only need to be looked at, which takes
-        # a quarter of what `clean` on each does.
-        try:
-            found: dict[str, str] = decode(data)
-        except msgspec.DecodeError:
-            return scan(data)
-        for value in found.values():
-            if not value.isprintable() or " " in value or not value.isascii():
-                return scan(data)
-        return found
-
-    return scan_flat
+    return scan if any(len(parts) > 1 for parts in paths.values()) else _flat_scanner(paths, scan)

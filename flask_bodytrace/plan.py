@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .metrics import ServerMetrics
     from .recording import Recorder
     from .relay import Relay
-    from .sampling import Foresight
     from .spans import Redactor
 
 _log = logging.getLogger("flask_bodytrace")
@@ -40,6 +39,7 @@ class Plan:
     :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
     :param late_span: whether somebody else starts the server span after us; None as long as nobody
         does, which may change any time.
+    :param recorder: makes our spans; None where the tracer has to make them.
     :param span_of: environ -> the server span somebody else started since; None before that.
     """
 
@@ -65,8 +65,9 @@ class Plan:
     span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
     logs: bool = False
     relay: Relay | None = None
-    foresight: Foresight | None = None
     recorder: Recorder | None = None
+    binds_early: bool = False
+    """Whether ids of the URL's arguments are to be known before the view runs."""
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
 

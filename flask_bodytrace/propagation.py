@@ -53,6 +53,7 @@ _STATE_MEMBER = re.compile(
     r"([a-z0-9][_0-9a-z\-*/@]{0,255})"
     r"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
+_FLAGS = {f"{flags:02x}": flags for flags in range(256)}
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 _MAX_STATE_MEMBERS = 32
@@ -155,27 +156,29 @@ class Caller:
         return remote_parent(self.trace_id, self.span_id) if self.trace_id else None
 
 
-def skim(environ: WSGIEnvironment) -> tuple[str, str, int] | None:
-    """Trace id, span id and flags of a caller that says nothing else; None to have all `read`.
+def skim(environ: WSGIEnvironment) -> tuple[str, str, int] | tuple[()] | None:
+    """Trace id, span id and flags of a caller that sends a traceparent and nothing else.
 
-    It is what nearly all callers send, in a third of the steps; the ids stay hex.
+    Empty if it sends nothing at all, None to have all `read`. Nearly all callers are of these two
+    kinds, and it takes a third of the steps; the ids stay lower-case hex.
     """
-    traceparent = environ.get("HTTP_TRACEPARENT")
     if (
-        traceparent is None
-        or "HTTP_TRACESTATE" in environ
+        "HTTP_TRACESTATE" in environ
         or "HTTP_X_TRACE_ID" in environ
         or "HTTP_BAGGAGE" in environ
+        or not _is_standard(propagate.get_global_textmap())
     ):
         return None
-    textmap = propagate.get_global_textmap()
+    traceparent = environ.get("HTTP_TRACEPARENT")
+    if traceparent is None:
+        return ()
     match = _TRACEPARENT_00.fullmatch(traceparent)
-    if match is None or type(textmap) is not CompositePropagator or not _is_standard(textmap):
+    if match is None:
         return None
     trace_id, span_id, flags = match.groups()
     if trace_id == _NO_TRACE or span_id == _NO_SPAN:
         return None
-    return trace_id, span_id, int(flags, 16)
+    return trace_id, span_id, _FLAGS[flags]
 
 
 def read(environ: WSGIEnvironment) -> Caller:
@@ -185,11 +188,7 @@ def read(environ: WSGIEnvironment) -> Caller:
     """
     parent: SpanContext | None
     textmap = propagate.get_global_textmap()
-    if (
-        type(textmap) is CompositePropagator
-        and "HTTP_BAGGAGE" not in environ
-        and _is_standard(textmap)
-    ):
+    if "HTTP_BAGGAGE" not in environ and _is_standard(textmap):
         context = _NOTHING
         traceparent = environ.get("HTTP_TRACEPARENT")
         parent = None
@@ -217,8 +216,10 @@ _NOTHING = Context()
 
 
 @lru_cache(maxsize=8)
-def _is_standard(textmap: CompositePropagator) -> bool:
+def _is_standard(textmap: TextMapPropagator) -> bool:
     """Whether this is OpenTelemetry's default, W3C Trace Context and Baggage; or one of them."""
+    if type(textmap) is not CompositePropagator:
+        return False
     kinds = {type(propagator) for propagator in textmap._propagators}
     return TraceContextTextMapPropagator in kinds and kinds <= {
         TraceContextTextMapPropagator,

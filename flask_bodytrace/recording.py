@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 from time import time_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
@@ -22,7 +22,6 @@ from opentelemetry.sdk.trace import (
     SpanLimits,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
-    Tracer,
     _Span,
 )
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -40,6 +39,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+
+if TYPE_CHECKING:
+    from .sampling import Foresight
 
 Attributes = dict[str, str | int]
 
@@ -61,9 +63,15 @@ def span_context(
 
 
 class Recorder:
-    """Starts the server spans of `tracer`, one of the SDK's."""
+    """Starts the server spans of a tracer, one of the SDK's.
 
-    def __init__(self, tracer: Tracer) -> None:
+    :param foresight: tells what its sampler will say.
+    """
+
+    def __init__(self, foresight: Foresight) -> None:
+        tracer = foresight.tracer
+        self.foresight = foresight
+        self.generator = tracer.id_generator
         self._tracer = tracer
         several = tracer.span_processor
         self._several: Any = several
@@ -92,23 +100,22 @@ class Recorder:
         tracer = self._tracer
         limits = tracer._span_limits
         span: ServerSpan = _new(ServerSpan)
-        span.__dict__ = {
-            "_name": name,
-            "_context": context,
-            "_kind": SpanKind.SERVER,
-            "_parent": parent,
-            "_resource": tracer.resource,
-            "_instrumentation_info": tracer.instrumentation_info,
-            "_instrumentation_scope": tracer._instrumentation_scope,
-            "_sampler": tracer.sampler,
-            "_span_processor": tracer.span_processor,
-            "_limits": limits,
-            "_lock": Lock(),
-            "_attributes": _bounded(limits, attributes),
-            "_start_time": start_time,
-            "_status": _UNSET,
-            "_recorder": self,
-        }
+        span._name = name
+        span._context = context
+        span._kind = SpanKind.SERVER
+        span._parent = parent
+        span._resource = tracer.resource
+        span._instrumentation_info = tracer.instrumentation_info
+        span._instrumentation_scope = tracer._instrumentation_scope
+        span._sampler = tracer.sampler
+        span._span_processor = tracer.span_processor
+        span._limits = limits
+        span._lock = Lock()
+        span._attributes = _bounded(limits, attributes)
+        span._start_time = start_time
+        span._end_time = None
+        span._status = _UNSET
+        span._recorder = self
         if links:
             span._links = span._new_links(links)
         if self._several._span_processors is not self._seen:
@@ -160,14 +167,12 @@ def _bounded(limits: SpanLimits, attributes: Attributes) -> BoundedAttributes:
     if longest is not None or (most is not None and len(attributes) > most):
         return BoundedAttributes(most, attributes, immutable=False, max_value_len=longest)
     store: BoundedAttributes = _new(BoundedAttributes)
-    store.__dict__ = {
-        "_dict": attributes,
-        "maxlen": most,
-        "dropped": 0,
-        "max_value_len": None,
-        "_lock": Lock(),
-        "_immutable": False,
-    }
+    store._dict = attributes  # type: ignore[assignment]
+    store.maxlen = most
+    store.dropped = 0
+    store.max_value_len = None
+    store._lock = Lock()
+    store._immutable = False
     return store
 
 
@@ -177,10 +182,9 @@ class ServerSpan(_Span):
     Events and links are made when the first comes.
     """
 
-    __new__ = object.__new__  # type: ignore[assignment]
+    __new__ = object.__new__
 
     _recorder: Recorder
-    _end_time: int | None = None
     _trace_config = None
     _record_exception = True
     _set_status_on_exception = True
@@ -188,7 +192,7 @@ class ServerSpan(_Span):
 
     def __getattr__(self, name: str) -> Any:
         if name == "_events":
-            made = BoundedList(self._limits.max_events)
+            made: BoundedList[Any] = BoundedList(self._limits.max_events)
         elif name == "_links":
             made = BoundedList(self._limits.max_links)
         else:

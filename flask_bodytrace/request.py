@@ -138,7 +138,7 @@ class ReplayableRequest(Request):
 
     def close(self) -> None:
         """Close uploaded files, and the body if this request made it for itself."""
-        super().close()
+        Request.close(self)  # without super(): every request gets here
         if self._own_body is not None:
             self._own_body.close()
 

@@ -73,7 +73,6 @@ class Foresight:
         self, tracer: Tracer, root: int, remote: tuple[int, int], local: tuple[int, int]
     ) -> None:
         self.tracer = tracer
-        self.generator = tracer.id_generator
         self._root = root
         self._remote = remote
         self._local = local
@@ -97,8 +96,8 @@ class Foresight:
             return parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
         if preset:
             return preset, 0, None
-        trace_id = self.generator.generate_trace_id()
-        return trace_id, _RANDOM if self.generator.is_trace_id_random() else 0, None
+        trace_id = self.tracer.id_generator.generate_trace_id()
+        return trace_id, _RANDOM if self.tracer.id_generator.is_trace_id_random() else 0, None
 
     def samples(self, parent: SpanContext | None, trace_id: int) -> bool | None:
         """Whether a span of this trace is sampled; None where the SDK has to be asked."""
@@ -114,23 +113,22 @@ class Foresight:
 class UnsampledSpan(NonRecordingSpan):
     """What the SDK makes for a request that is not sampled; its context is made when asked for.
 
-    :param trace_id: 32 lower-case hex digits.
-    :param span_id: 16 of them.
-    :param flags: the parent's; of these W3C's random-trace-id goes on.
+    :param names: trace id, span id and its parent's in lower-case hex, and its trace flags.
     """
 
     def __init__(
-        self, trace_id: str, span_id: str, flags: int, state: TraceState | None = None
+        self, names: tuple[str, str, str | None, int], state: TraceState | None = None
     ) -> None:
-        self._named = (trace_id, span_id, flags, state)
+        self._names = names
+        self._state = state
 
     @cached_property
     def _context(self) -> SpanContext:  # type: ignore[override]
-        trace_id, span_id, flags, state = self._named
+        trace_id, span_id, _, flags = self._names
         return SpanContext(
             int(trace_id, 16),
             int(span_id, 16),
             is_remote=False,
-            trace_flags=TraceFlags(flags & _RANDOM),
-            trace_state=state,
+            trace_flags=TraceFlags(flags),
+            trace_state=self._state,
         )

@@ -32,19 +32,19 @@ def calls(subject: str, flags: str = "01") -> int:
 
 @pytest.mark.parametrize(
     ("subject", "flags", "bound"),
-    [("ours", "01", 130), ("ours", "00", 29), ("ours_full", "01", 205), ("ours_full", "00", 95)],
+    [("ours", "01", 47), ("ours", "00", 8), ("ours_full", "01", 69), ("ours_full", "00", 36)],
 )
 def test_a_request_makes_no_more_calls_than_it_did(subject: str, flags: str, bound: int) -> None:
     assert calls(subject, flags) <= bound
 
 
-@pytest.mark.parametrize(("flags", "ratio"), [("01", 0.30), ("00", 0.10)])
+@pytest.mark.parametrize(("flags", "ratio"), [("01", 0.10), ("00", 0.03)])
 def test_a_request_makes_a_fraction_of_opentelemetrys_calls(flags: str, ratio: float) -> None:
     assert calls("ours", flags) <= ratio * calls("otel_flask", flags)
 
 
 def test_a_sampled_request_makes_no_more_calls_than_a_hand_written_span() -> None:
-    assert calls("ours") <= calls("span")
+    assert calls("ours_full") <= 0.6 * calls("span")
 
 
 def test_the_count_sees_what_is_there() -> None:

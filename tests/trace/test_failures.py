@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, g, request
-from opentelemetry import baggage
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.metrics import MeterProvider
@@ -24,6 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from werkzeug.serving import make_server
 
 from flask_bodytrace import BodyTrace, current_trace, propagation, spans
+from flask_bodytrace.exchange import Exchange
 from flask_bodytrace.headers import HeaderWriter
 from flask_bodytrace.recording import Recorder, ServerSpan
 
@@ -62,10 +62,10 @@ BREAKS: dict[str, Break] = {
     "sampler": lambda _patch, provider: setattr(provider, "sampler", BrokenSampler()),
     "processor start": lambda _patch, p: p.add_span_processor(BrokenStart()),
     "processor end": lambda _patch, p: p.add_span_processor(BrokenEnd()),
-    "incoming": patched(propagation, "read"),
+    "incoming": patched(propagation, "skim"),
     "start": patched(Recorder, "start"),
     "attributes": patched(spans, "request_attributes"),
-    "baggage": patched(baggage, "get_all"),
+    "baggage": patched(Exchange, "_with_ids"),
     "set attribute": patched(Span, "set_attribute"),
     "set attributes": patched(Span, "set_attributes"),
     "matched": patched(ServerSpan, "matched"),

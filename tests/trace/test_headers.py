@@ -28,8 +28,8 @@ def write(forms: tuple[str, ...], *present: Header, **more: Any) -> list[Header]
 
 def test_every_form() -> None:
     assert write(FORMS) == [
-        ("traceresponse", TRACEPARENT),
         ("Server-Timing", f'traceparent;desc="{TRACEPARENT}"'),
+        ("traceresponse", TRACEPARENT),
         ("X-Trace-ID", TRACE),
         ("X-Span-ID", SPAN),
         ("X-Parent-Span-ID", PARENT),

@@ -57,6 +57,8 @@ def kept() -> Iterator[list[logging.LogRecord]]:
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
     before = logging.Logger.makeRecord
+    # Applications of other tests in this process may have asked for it.
+    logs.uninstall()
     yield
     logging.Logger.makeRecord = before  # type: ignore[method-assign]
 

@@ -29,7 +29,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Request
+from flask import Flask, Request
 
 from flask_bodytrace.body import BodyRules, CachedBody
 from flask_bodytrace.pool import BufferPool
@@ -47,7 +47,8 @@ _STEP = 64 * KIB
 _pool = BufferPool(largest=16 * MIB, limit=128 * MIB)
 _rules = BodyRules(BufferPool(largest=MIB, limit=8 * MIB), MIB, 16 * MIB)
 _unpooled = BodyRules(BufferPool(largest=MIB, limit=0), MIB, 16 * MIB)
-_Ours = replayable(Request, _rules)
+_app = Flask("body")
+_Ours = replayable(Request, _rules, _app.config)
 
 Second = Callable[[], bytes]
 Close = Callable[[], object]
@@ -172,7 +173,9 @@ def _measure(way: Way, environ: WSGIEnvironment) -> tuple[float, float]:
 def served(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer with what reading the request's body took, seconds."""
     way = WAYS[environ["HTTP_X_WAY"]] if "HTTP_X_WAY" in environ else None
-    figures = _measure(way, environ) if way else (0.0, 0.0)
+    # Views run in one, and it is where Flask looks for MAX_CONTENT_LENGTH.
+    with _app.app_context():
+        figures = _measure(way, environ) if way else (0.0, 0.0)
     answer = json.dumps(figures).encode()
     start_response("200 OK", [("Content-Length", str(len(answer)))])
     return [answer]

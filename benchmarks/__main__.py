@@ -73,7 +73,7 @@ def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 def _overhead(*, quick: bool) -> Iterator[str]:
     base, costs = overhead.measure(
-        rounds=8 if quick else 30, requests=150, generations=1 if quick else 2
+        rounds=8 if quick else 10, requests=250, generations=1 if quick else 6
     )
     yield "## Per request, over bare Flask\n"
     yield "JSON POST of 1 KB, two business ids, incoming traceparent, BatchSpanProcessor with an "

@@ -116,6 +116,7 @@ class Recorder:
         span._end_time = None
         span._status = _UNSET
         span._recorder = self
+        span._has_more = bool(links)
         if links:
             span._links = span._new_links(links)
         if self._several._span_processors is not self._seen:
@@ -185,6 +186,8 @@ class ServerSpan(_Span):
     __new__ = object.__new__
 
     _recorder: Recorder
+    _has_more: bool
+    """Whether there are lists of events and links."""
     _trace_config = None
     _record_exception = True
     _set_status_on_exception = True
@@ -197,6 +200,7 @@ class ServerSpan(_Span):
             made = BoundedList(self._limits.max_links)
         else:
             raise AttributeError(name)
+        self._has_more = True
         # Another thread may have been faster.
         return self.__dict__.setdefault(name, made)
 
@@ -232,12 +236,20 @@ class ServerSpan(_Span):
         if not first:
             super().end(end_time)  # which says so in the log
             return
-        fields = self.__dict__
-        fields.setdefault("_events", ())
-        fields.setdefault("_links", ())
-        # Nothing of it changes any more: one dict serves both.
         ended: ReadableSpan = _new(ReadableSpan)
-        ended.__dict__ = fields
+        ended._name = self._name
+        ended._context = self._context
+        ended._kind = self._kind
+        ended._parent = self._parent
+        ended._resource = self._resource
+        ended._instrumentation_info = self._instrumentation_info
+        ended._instrumentation_scope = self._instrumentation_scope
+        ended._attributes = self._attributes
+        ended._start_time = self._start_time
+        ended._end_time = self._end_time
+        ended._status = self._status
+        ended._events = self._events if self._has_more else ()
+        ended._links = self._links if self._has_more else ()
         self._recorder.end(self, ended)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import weakref
@@ -231,7 +232,7 @@ def test_spans_are_those_the_sdk_makes(
         # Trace ids are drawn anew where the caller's is not continued.
         for span in ended:
             assert (span.context.trace_id == int(TRACE_ID, 16)) == (incoming == "continue")
-        told.append([_told(span) for span in ended])
+        told.append([_told(span) for span in copy.deepcopy(ended)])
         if incoming != "continue":
             for one in told[-1]:
                 one["context"].pop("trace_id")  # type: ignore[attr-defined]

@@ -529,12 +529,11 @@ class Exchange:
                 runtime.attach(self.context)
         if route.rule is None or not self.is_recording:
             return
-        method = self._method
-        name = spans.span_name(method, route.rule)
-        unmatched = spans.span_name(method, None)
         if isinstance(span, ServerSpan) and self._owner and self._status is None:
-            span.matched(route.rule, name, unmatched)
+            span.matched(route.rule)
             return
+        name = spans.span_name(self._method, route.rule)
+        unmatched = spans.span_name(self._method, None)
         # Only if nobody else did: an application may call update_name itself. The second is what
         # OpenTelemetry's instrumentations call it.
         path = "" if self._owner else self._environ.get("PATH_INFO", "").strip()
@@ -584,7 +583,7 @@ class Exchange:
         return format_trace_id(trace_id), format_span_id(span_id), self.parent_span_id, flags
 
     def _relayed(self, calls: RelayedCalls, names: Names) -> Callable[[int], list[str]]:
-        name = spans.span_name(self._method, self._route)
+        name = getattr(self.span, "name", "") or spans.span_name(self._method, self._route)
         assert self._status is not None
         return calls.metrics(self.span, names, name, self._status)
 

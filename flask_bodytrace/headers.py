@@ -8,7 +8,7 @@ Level 3 draft says ``trace;desc=00-…``) and ``traceresponse`` (withdrawn from 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 FORMS = ("x-trace", "server-timing", "traceresponse")
@@ -31,6 +31,7 @@ _USUAL = frozenset(
     {"Allow", "Cache-Control", "Content-Length", "Content-Type", "Date", "ETag", "Location"}
     | {"Last-Modified", "Set-Cookie", "Vary"}
 )
+_NONE: Collection[str] = frozenset()
 _OURS = 288
 """Bytes kept for all forms together, without the calls' entries."""
 _ZERO_TRACE = "0" * 32
@@ -85,8 +86,10 @@ class HeaderWriter:
         :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
         trace_id, span_id, parent, _ = names
+        present: Collection[str] = _NONE
         for name, _ in headers:
             if name not in _USUAL and name.lower() in _NOTED:
+                present = {name.lower() for name, _ in headers}
                 break
         else:
             if self._is_plain and calls is None and parent is not None:
@@ -97,13 +100,19 @@ class HeaderWriter:
                     ("X-Span-ID", span_id),
                     ("X-Parent-Span-ID", parent),
                 ]
-        return self._write_among(headers, names, calls)
+        return self._write_among([*headers], present, names, calls)
 
     def _write_among(
-        self, headers: Iterable[Header], names: Names, calls: Callable[[int], Sequence[str]] | None
+        self,
+        result: list[Header],
+        present: Collection[str],
+        names: Names,
+        calls: Callable[[int], Sequence[str]] | None,
     ) -> list[Header]:
-        result = [*headers]
-        present = {name.lower() for name, _ in result}
+        """Add ours to `result`.
+
+        :param present: the lower-case names in it, if any of them matters.
+        """
         trace_id, span_id, parent, flags = names
         traceparent = f"00-{trace_id}-{span_id}-{flags:02x}"
         left = BUDGET - _OURS
@@ -117,11 +126,13 @@ class HeaderWriter:
             timing.append(f'traceparent;desc="{traceparent}"')
         if calls is not None:
             timing += calls(left)
-        if timing:
+        if timing and "server-timing" in present:
             _merge(result, "Server-Timing", ", ".join(timing))
+        elif timing:
+            result.append(("Server-Timing", ", ".join(timing)))
         if self._traceresponse and "traceresponse" not in present:
             result.append(("traceresponse", traceparent))
-        if self._x_trace and present.isdisjoint(_X_TRACE):
+        if self._x_trace and _X_TRACE.isdisjoint(present):
             result += (("X-Trace-ID", trace_id), ("X-Span-ID", span_id))
             if parent is not None:
                 result.append(("X-Parent-Span-ID", parent))

@@ -100,7 +100,7 @@ class Recorder:
         tracer = self._tracer
         limits = tracer._span_limits
         span: ServerSpan = _new(ServerSpan)
-        span._name = name
+        span._name = span._first_name = name
         span._context = context
         span._kind = SpanKind.SERVER
         span._parent = parent
@@ -185,6 +185,7 @@ class ServerSpan(_Span):
 
     __new__ = object.__new__
 
+    _first_name: str
     _recorder: Recorder
     _has_more: bool
     """Whether there are lists of events and links."""
@@ -217,13 +218,10 @@ class ServerSpan(_Span):
         else:
             self.set_attribute(name, value)
 
-    def matched(self, route: str, name: str, unmatched: str) -> None:
-        """The URL matched `route`: be called `name`, unless somebody chose another already.
-
-        :param unmatched: what it was called before.
-        """
-        if self._name == unmatched and self._end_time is None:
-            self._name = name
+    def matched(self, route: str) -> None:
+        """The URL matched `route`: be called by it, unless somebody chose a name already."""
+        if self._name is self._first_name and self._end_time is None:
+            self._name = f"{self._first_name} {route}"
         self.put("http.route", route)
 
     def end(self, end_time: int | None = None) -> None:

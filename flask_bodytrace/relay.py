@@ -111,7 +111,7 @@ class RelayedCalls:
         """What writes the request's subtree as Server-Timing metrics into a number of bytes.
 
         :param span: the server span.
-        :param name: what it is called while it is not recording.
+        :param name: what it is called.
         """
 
         def write(size: int) -> list[str]:
@@ -121,8 +121,7 @@ class RelayedCalls:
                     # Nothing to arrange: a sixth of the steps.
                     began = getattr(span, "start_time", None) or self._began
                     took = (time_ns() - began) / 1e6
-                    called = getattr(span, "name", name)
-                    entry = only(span_id, parent_span_id, status, self._service, called, took)
+                    entry = only(span_id, parent_span_id, status, self._service, name, took)
                     if len(entry) < min(size, BUDGET):
                         return [entry]
                 root = self._tree(span, name, status)
@@ -141,7 +140,7 @@ class RelayedCalls:
         context = span.get_span_context()
         root = _described(span, self._service)
         root.name, root.kind, root.status = (
-            clean(getattr(span, "name", name)),
+            clean(name),
             "server",
             str(status),
         )

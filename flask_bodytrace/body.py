@@ -92,26 +92,25 @@ class CachedBody:
 
     # Slots: reading one takes a third of what reading a default of the class does.
     __slots__ = (
-        *(
-            "__weakref__",
-            "_ahead",
-            "_begun",
-            "_closes_with",
-            "_data",
-            "_environ",
-            "_error",
-            "_lock",
-        ),
-        *("_passed", "_rules", "_size", "_source", "_store", "closed", "complete", "declared"),
-        *("max_length", "replayable"),
+        "__weakref__",
+        "_ahead",
+        "_begun",
+        "_closes_with",
+        "_data",
+        "_environ",
+        "_error",
+        "_lock",
+        "_passed",
+        "_rules",
+        "_size",
+        "_source",
+        "_store",
+        "closed",
+        "complete",
+        "declared",
+        "max_length",
+        "replayable",
     )
-
-    declared: int | None
-    """What Content-Length says, bytes; None where the end is only known when reached."""
-    max_length: int | None
-    """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
-    replayable: bool
-    """False once the body is known to be over the limit: it can be read once."""
 
     def __init__(self, environ: WSGIEnvironment, rules: BodyRules) -> None:
         self._environ: WSGIEnvironment | None = environ
@@ -123,10 +122,17 @@ class CachedBody:
         self._error: type[Exception] | Exception | None = None
         self._closes_with: tuple[CachedBody, ...] = ()
         self._ahead = b""
-        self._size = self._passed = 0
-        self._begun = self.closed = self.complete = False
+        self._size = 0
+        self._passed = 0
+        self._begun = False
+        self.closed = False
+        self.complete = False
         self.replayable = True
-        self.max_length = None
+        """False once the body is known to be over the limit: it can be read once."""
+        self.max_length: int | None = None
+        """The application's own limit (``MAX_CONTENT_LENGTH``), bytes; None is none."""
+        self.declared: int | None
+        """What Content-Length says, bytes; None where the end is only known when reached."""
         text = environ.get("CONTENT_LENGTH")
         if (
             text

@@ -93,64 +93,72 @@ class Exchange:
 
     # Slots: reading one takes a third of what reading a default of the class does.
     __slots__ = (
-        *(
-            "__weakref__",
-            "_bound",
-            "_broken",
-            "_counted",
-            "_environ",
-            "_error",
-            "_finished",
-            "_ids",
-        ),
-        *("_late", "_names", "_outer", "_owner", "_route", "_sources", "_start", "_start_response"),
-        *("_status", "_trace", "_writes_headers", "awaited_by", "body", "calls", "context"),
-        *("correlation_id", "is_complete", "is_recording", "parent_span_id", "plan", "remaining"),
+        "__weakref__",
+        "_bound",
+        "_broken",
+        "_counted",
+        "_environ",
+        "_error",
+        "_finished",
+        "_ids",
+        "_late",
+        "_names",
+        "_outer",
+        "_owner",
+        "_route",
+        "_sources",
+        "_start",
+        "_start_response",
+        "_status",
+        "_trace",
+        "_writes_headers",
+        "awaited_by",
+        "body",
+        "calls",
+        "context",
+        "correlation_id",
+        "is_complete",
+        "is_recording",
+        "parent_span_id",
+        "plan",
+        "remaining",
         "span",
     )
 
-    _bound: bool
-    _broken: bool
-    _counted: Started | None
-    _error: BaseException | None
-    _finished: bool
-    _ids: dict[str, str] | None
-    _late: bool
-    _names: Names | None
-    _outer: Exchange | None
-    _owner: bool
-    _route: str | None
-    _sources: IdSources | None
-    _start: float
-    _status: int | None
-    _trace: RequestTrace | None
-    _writes_headers: bool
-    awaited_by: Plan | None
-    """Whose application is to dispatch this request, until it does."""
-    calls: RelayedCalls | None
-    correlation_id: str | None
-    is_complete: bool
-    """Whether the answer is all there when the application returns, and its close() is ours."""
-    is_recording: bool
-    """Whether the span takes attributes."""
-    parent_span_id: str | None
-    remaining: int
-    """Bytes of the answer that have not gone out; negative where it does not say how many."""
-    span: Span
-
-    def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+    def __init__(  # noqa: PLR0915 - mostly defaults
+        self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
-        self.plan = self.awaited_by = plan
+        self.plan = plan
         self._environ = environ
         self._start_response = start_response
-        self._bound = self._broken = self._finished = self._late = self._owner = False
-        self.is_complete = self.is_recording = False
-        self._counted = self._error = self._ids = self._names = self._outer = self._route = None
-        self._sources = self._status = self._trace = None
-        self.calls = self.correlation_id = self.parent_span_id = None
+        self._bound = False
+        self._broken = False
+        self._counted: Started | None = None
+        self._error: BaseException | None = None
+        self._finished = False
+        self._ids: dict[str, str] | None = None
+        self._late = False
+        self._names: Names | None = None
+        self._outer: Exchange | None = None
+        self._owner = False
+        self._route: str | None = None
+        self._sources: IdSources | None = None
+        self._status: int | None = None
+        self._trace: RequestTrace | None = None
         self._writes_headers = True
+        self.awaited_by: Plan | None = plan
+        """Whose application is to dispatch this request, until it does."""
+        self.calls: RelayedCalls | None = None
+        self.correlation_id: str | None = None
+        self.is_complete = False
+        """Whether the answer is all there when the application returns, and its close() is ours."""
+        self.is_recording = False
+        """Whether the span takes attributes."""
+        self.parent_span_id: str | None = None
         self.remaining = -1
-        self.span = INVALID_SPAN
+        """Bytes of the answer that have not gone out; negative where it does not say how many."""
+        self.span: Span = INVALID_SPAN
         stream = environ["wsgi.input"]
         if type(stream) is BodyStream and not stream.body.closed:
             self.body = stream.body
@@ -226,7 +234,7 @@ class Exchange:
         elif plan.trace_key and not preset:
             key = self._found_ids().get(plan.trace_key)
             preset = propagation.derive_trace_id(key, plan.hash_key) if key else 0
-        if recorder is not None:
+        if recorder is not None and (above is not None or recorder.foresight.knows_roots):
             number, flags, state = recorder.foresight.trace(above, preset)
             sampled = recorder.foresight.samples(above, number)
             trace_id = f"{number:032x}"

@@ -74,6 +74,8 @@ class Foresight:
     ) -> None:
         self.tracer = tracer
         self._root = root
+        self.knows_roots = root >= 0
+        """Whether it can be told which traces that start here are sampled."""
         self._remote = remote
         self._local = local
 

@@ -105,6 +105,7 @@ class CachedBody:
         "_size",
         "_source",
         "_store",
+        "_waiting",
         "closed",
         "complete",
         "declared",
@@ -117,6 +118,8 @@ class CachedBody:
         self._rules = rules
         self._source: Any = environ["wsgi.input"]
         self._lock = Lock()
+        self._waiting = 0
+        """Bytes to be had in one read, until somebody reads; 0 where it is not so simple."""
         self._data: bytes | None = None
         self._store: BodyStore | BorrowedFile | None = None
         self._error: type[Exception] | Exception | None = None
@@ -141,7 +144,9 @@ class CachedBody:
             and text.isascii()
             and len(text) <= _DIGITS
         ):
-            self.declared = int(text)
+            size = self.declared = int(text)
+            if size <= rules.body_limit and type(self._source) not in _COMPLETE:
+                self._waiting = size
         else:
             self.declared = self._find_length(environ)
         if self.declared == 0 and self._error is None:
@@ -194,6 +199,7 @@ class CachedBody:
         """
         self.max_length = limit
         if limit is not None and max(self._size + self._passed, self.declared or 0) > limit:
+            self._waiting = 0
             raise RequestEntityTooLarge
 
     def settle(self) -> bool:
@@ -235,23 +241,16 @@ class CachedBody:
         if data is not None:
             return data
         with self._lock:
-            size = self.declared
-            source = self._source
-            if (
-                not size
-                or self._begun
-                or size > self._rules.body_limit
-                or (self.max_length is not None and size > self.max_length)
-                or type(source) in _COMPLETE
-                or self.closed
-            ):
+            size = self._waiting
+            if not size:
                 data = self._take_whole()
             else:
                 # Nearly always: nothing was read yet, and the server has it all. `_take_whole`
                 # would do the same in three times the time.
                 self._begun = True
+                self._waiting = 0
                 try:
-                    data = source.read(size)
+                    data = self._source.read(size)
                 except Exception as error:
                     self._lost(error)
                     raise
@@ -334,6 +333,7 @@ class CachedBody:
         if self.closed:
             return
         self.closed = True
+        self._waiting = 0
         self._environ = None
         self._data = None
         self._error = None
@@ -385,6 +385,7 @@ class CachedBody:
         if self._begun:
             return
         self._begun = True
+        self._waiting = 0
         source = self._source
         size = self.declared
         there = type(source) in _COMPLETE

@@ -208,11 +208,9 @@ class _Traced(Flask):
     """
 
     _bodytrace_plan: Plan
-    _bodytrace_direct: bool
-    """Whether nothing of the application's own comes between us and Flask's own ``wsgi_app``."""
-
     request_class = _Watched(_adopt_classes)  # type: ignore[assignment]
     app_ctx_globals_class = _Watched(_adopt_classes)  # type: ignore[assignment]
+    config = _Watched(_adopt_classes)  # type: ignore[assignment]
     _is_instrumented_by_opentelemetry = _Watched(_expect_late_span)
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -232,7 +230,7 @@ class _Traced(Flask):
             exchange.bind()
         response = super().full_dispatch_request()
         if (
-            self._bodytrace_direct
+            plan.is_direct
             and type(response) is Response
             and type(response.response) is list
             and not response._on_close
@@ -256,6 +254,7 @@ def _attach(app: Flask, plan: Plan) -> None:
     got_request_exception.connect(_on_exception, app)
     outer = app.__dict__.get("wsgi_app")
     own = type(app)
+    plan.is_direct = outer is None and own.wsgi_app is Flask.wsgi_app
     app.__class__ = type(
         own.__name__,
         (_Traced, own),
@@ -263,7 +262,6 @@ def _attach(app: Flask, plan: Plan) -> None:
             "__module__": own.__module__,
             "__doc__": own.__doc__,
             "_bodytrace_plan": plan,
-            "_bodytrace_direct": outer is None and own.wsgi_app is Flask.wsgi_app,
         },
     )
     if outer is not None:

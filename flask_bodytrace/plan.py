@@ -66,6 +66,8 @@ class Plan:
     logs: bool = False
     relay: Relay | None = None
     recorder: Recorder | None = None
+    is_direct: bool = False
+    """Whether nothing of the application's own comes between us and Flask's own ``wsgi_app``."""
     binds_early: bool = False
     """Whether ids of the URL's arguments are to be known before the view runs."""
     service_name: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Request as FlaskRequest
@@ -29,7 +30,6 @@ class ReplayableRequest(Request):
     limits: ClassVar[Mapping[str, Any] | None] = None
     """The application's config, where `max_content_length` is Flask's and takes it from there."""
     _max_content_length: int | None
-    _own_body: CachedBody | None = None
     _unparsed: IO[bytes] | None = None
 
     @property
@@ -61,7 +61,8 @@ class ReplayableRequest(Request):
         else:
             body = CachedBody(self.environ, self.body_rules)
             if self.environ[BODY_KEY] is body:
-                self._own_body = body
+                # Nobody else closes it. Not a method of the class: every request would call that.
+                self.__dict__["close"] = partial(_close_both, self, body)
         # Flask's property asks for the current application three times: 1.5 us.
         defaults = self.limits
         limit = None
@@ -136,11 +137,12 @@ class ReplayableRequest(Request):
         if type(stream) is BodyStream and stream.body.replayable:
             stream.position = 0
 
-    def close(self) -> None:
-        """Close uploaded files, and the body if this request made it for itself."""
-        Request.close(self)  # without super(): every request gets here
-        if self._own_body is not None:
-            self._own_body.close()
+
+def _close_both(request: Request, body: CachedBody) -> None:
+    """Close `request`, its uploaded files, and the body it made for itself."""
+    del request.__dict__["close"]
+    request.close()
+    body.close()
 
 
 def replayable(

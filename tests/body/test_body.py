@@ -12,7 +12,8 @@ import tracemalloc
 from typing import IO, Any, cast
 
 import pytest
-from flask import Flask, g, request
+from flask import Config, Flask, Request, g, request
+from flask.ctx import _AppCtxGlobals
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
@@ -368,3 +369,60 @@ def test_figures_are_metrics() -> None:
     assert figures["bodytrace.pool.hits", None] == 2
     assert figures["bodytrace.pool.kept", None] == 1 << 18
     provider.shutdown()
+
+
+def test_what_an_application_sets_after_init_app_counts() -> None:
+    app = Flask(__name__)
+    BodyTrace(app)
+
+    class Own(Request):
+        @property
+        def mine(self) -> bool:
+            return True
+
+    class Globals(_AppCtxGlobals):
+        own = True
+
+    app.request_class = Own
+    app.app_ctx_globals_class = Globals
+    app.config = Config(app.root_path, app.config)
+    app.config["MAX_CONTENT_LENGTH"] = 4
+
+    @app.post("/")
+    def twice() -> dict[str, object]:
+        assert isinstance(request, Own)
+        trace = g.trace.trace_id
+        return {"own": g.own, "read": [request.get_data(as_text=True)] * 2, "trace": trace}
+
+    answer = app.test_client().post("/", data=b"body")
+    assert answer.json is not None
+    assert answer.json["read"] == ["body", "body"]
+    assert answer.json["own"] is True
+    assert answer.headers["X-Trace-ID"] == answer.json["trace"]
+    assert app.test_client().post("/", data=b"bodies").status_code == 413
+    app.config["MAX_CONTENT_LENGTH"] = None
+    assert app.test_client().post("/", data=b"bodies").status_code == 200
+    del app.request_class
+    assert issubclass(app.request_class, Request)
+
+
+def test_a_limit_of_the_request_or_its_class_counts() -> None:
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = 8
+    BodyTrace(app)
+
+    class Strict(Request):
+        max_content_length = 2
+
+    @app.post("/<int:limit>")
+    def read(limit: int) -> str:
+        if limit:
+            request.max_content_length = limit
+        return request.get_data(as_text=True)
+
+    client = app.test_client()
+    assert [client.post("/0", data=b"x" * size).status_code for size in (8, 9)] == [200, 413]
+    assert [client.post("/3", data=b"x" * size).status_code for size in (3, 4)] == [200, 413]
+    assert client.post("/20", data=b"x" * 9).status_code == 200
+    app.request_class = Strict
+    assert [client.post("/0", data=b"x" * size).status_code for size in (2, 3)] == [200, 413]

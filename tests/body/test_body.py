@@ -383,10 +383,10 @@ def test_what_an_application_sets_after_init_app_counts() -> None:
     class Globals(_AppCtxGlobals):
         own = True
 
-    app.request_class = Own
-    app.app_ctx_globals_class = Globals
     app.config = Config(app.root_path, app.config)
     app.config["MAX_CONTENT_LENGTH"] = 4
+    app.app_ctx_globals_class = Globals
+    app.request_class = Own
 
     @app.post("/")
     def twice() -> dict[str, object]:

@@ -392,7 +392,8 @@ def test_what_an_application_sets_after_init_app_counts() -> None:
     def twice() -> dict[str, object]:
         assert isinstance(request, Own)
         trace = g.trace.trace_id
-        return {"own": g.own, "read": [request.get_data(as_text=True)] * 2, "trace": trace}
+        read = [request.get_data(as_text=True), request.stream.read().decode()]
+        return {"own": g.own, "read": read, "trace": trace}
 
     answer = app.test_client().post("/", data=b"body")
     assert answer.json is not None

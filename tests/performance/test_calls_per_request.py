@@ -32,7 +32,7 @@ def calls(subject: str, flags: str = "01") -> int:
 
 @pytest.mark.parametrize(
     ("subject", "flags", "bound"),
-    [("ours", "01", 47), ("ours", "00", 8), ("ours_full", "01", 69), ("ours_full", "00", 36)],
+    [("ours", "01", 43), ("ours", "00", 7), ("ours_full", "01", 61), ("ours_full", "00", 33)],
 )
 def test_a_request_makes_no_more_calls_than_it_did(subject: str, flags: str, bound: int) -> None:
     assert calls(subject, flags) <= bound

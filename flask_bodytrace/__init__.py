@@ -16,7 +16,8 @@
 32
 """
 
-from .body import BodyStream, CachedBody
+from .body import CachedBody
+from .body_stream import BodyStream
 from .exceptions import BodyNotReplayable, BodyTraceError, ConfigError
 from .extension import BodyTrace
 from .propagation import BusinessIdGenerator, XTracePropagator

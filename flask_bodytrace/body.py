@@ -8,7 +8,7 @@ so that the next consumer gets the whole body while loops over the old one still
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -21,11 +21,12 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
+from .body_stream import BodyStream
 from .exceptions import BodyNotReplayable, BodyTraceError
+from .server_input import COMPLETE, DIGITS, NO_NUMBER, declared_length, read_raw, reads_lines
 from .store import OVER, BodyStore, BorrowedFile
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from _typeshed.wsgi import WSGIEnvironment
 
     from .pool import BufferPool
@@ -36,19 +37,6 @@ SMALL = 64 * 1024
 BODY_KEY = "flask_bodytrace.body"
 """Where the environ keeps its `CachedBody`; closing it closes those wrapped around it later."""
 
-_LINE_READERS = frozenset(
-    {
-        "cheroot.server.KnownLengthRFile",
-        "gevent.pywsgi.Input",
-        "gunicorn.http.body.Body",
-        "uwsgi._Input",
-        f"{__package__}.uwsgi_chunks.UwsgiChunks",
-    }
-)
-# What waitress, bjoern and test clients hand over: all of it is there, and can be read again.
-_COMPLETE = frozenset({io.BytesIO, io.BufferedRandom})
-_NO_NUMBER = -1
-_DIGITS = 18
 _STEP = 1024 * 1024
 _LINE_STEP = 8 * 1024
 # A reader in another thread may sit in the server's read when its request ends. Some servers give
@@ -142,10 +130,10 @@ class CachedBody:
             and "HTTP_TRANSFER_ENCODING" not in environ
             and text.isdigit()
             and text.isascii()
-            and len(text) <= _DIGITS
+            and len(text) <= DIGITS
         ):
             size = self.declared = int(text)
-            if size <= rules.body_limit and type(self._source) not in _COMPLETE:
+            if size <= rules.body_limit and type(self._source) not in COMPLETE:
                 self._waiting = size
         else:
             self.declared = self._find_length(environ)
@@ -162,8 +150,8 @@ class CachedBody:
                 first._closes_with += (self,)
 
     def _find_length(self, environ: WSGIEnvironment) -> int | None:
-        length = _declared_length(environ)
-        if length == _NO_NUMBER:
+        length = declared_length(environ)
+        if length == NO_NUMBER:
             self._error = BadRequest
             return 0
         if length is None and not environ.get("wsgi.input_terminated"):
@@ -388,7 +376,7 @@ class CachedBody:
         self._waiting = 0
         source = self._source
         size = self.declared
-        there = type(source) in _COMPLETE
+        there = type(source) in COMPLETE
         start = 0
         if there:
             start = source.tell()
@@ -550,8 +538,8 @@ class CachedBody:
                 data = self._ahead[:size]
                 self._ahead = self._ahead[size:]
             elif self.declared is None and isinstance(source, io.RawIOBase):
-                data = _read_raw(source, size, line=line)
-            elif line and _reads_lines(source):
+                data = read_raw(source, size, line=line)
+            elif line and reads_lines(source):
                 data = source.readline(size)
             else:
                 data = source.read(size)
@@ -644,197 +632,3 @@ class CachedBody:
         environ = self._environ
         if environ is not None and environ.get("wsgi.input") is stream:
             environ["wsgi.input"] = BodyStream(self)
-
-
-class BodyStream:
-    """One reader's position in a `CachedBody`: a read-only, seekable binary file."""
-
-    __slots__ = ("__weakref__", "body", "closed", "position")
-
-    def __init__(self, body: CachedBody) -> None:
-        self.body = body
-        self.position = 0
-        self.closed = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Up to `size` bytes, fewer only at the end; all that is left for None or -1.
-
-        :raises ClientDisconnected: (400) the client sent less than it declared.
-        :raises RequestEntityTooLarge: (413) over a limit.
-        :raises BodyNotReplayable: over ``BODYTRACE_BODY_LIMIT`` and passed on before.
-        :raises ValueError: the stream was closed or the request is over.
-        """
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        if size is None or size < 0:
-            data = self.body.read_at(self.position, None)
-            self.position += len(data)
-            self.body._ended(self)
-            return data
-        if size == 0:
-            return b""
-        data = self.body.read_at(self.position, size)
-        if data:
-            self.position += len(data)
-        else:
-            self.body._ended(self)
-        return data
-
-    read1 = read
-
-    def readall(self) -> bytes:
-        """All that is left."""
-        return self.read()
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Fill `buffer`; fewer bytes only at the end."""
-        with memoryview(buffer).cast("B") as target:
-            data = self.read(len(target))
-            target[: len(data)] = data
-        return len(data)
-
-    readinto1 = readinto
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """One line with its newline, at most `size` bytes."""
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        limit = None if size is None or size < 0 else size
-        line = b""
-        while limit is None or len(line) < limit:
-            part = self.body.line_at(self.position, None if limit is None else limit - len(line))
-            if not part:
-                if not line:
-                    self.body._ended(self)
-                break
-            self.position += len(part)
-            line = line + part if line else part
-            if part.endswith(b"\n"):
-                break
-        return line
-
-    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """The lines that are left; no further one after `hint` bytes."""
-        lines = []
-        total = 0
-        for line in self:
-            lines.append(line)
-            total += len(line)
-            if hint is not None and 0 < hint <= total:
-                break
-        return lines
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        line = self.readline()
-        if not line:
-            raise StopIteration
-        return line
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Move; seeking from the end reads the whole body first.
-
-        :raises ValueError: a negative position or an unknown `whence`.
-        :raises io.UnsupportedOperation: from the end of a body that can be read only once.
-        """
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
-        if whence == io.SEEK_CUR:
-            offset += self.position
-        elif whence == io.SEEK_END:
-            offset += self._end()
-        elif whence != io.SEEK_SET:
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        if offset < 0:
-            raise ValueError(f"negative seek position {offset}")
-        self.position = offset
-        return offset
-
-    def _end(self) -> int:
-        size = self.body.find_size()
-        if size is None:
-            raise io.UnsupportedOperation("the end is not known before it is read")
-        return size
-
-    def tell(self) -> int:
-        """The position, bytes from the start."""
-        return self.position
-
-    def close(self) -> None:
-        """Close this stream; the body stays for others until the request is over."""
-        self.closed = True
-        self.body._ended(self)
-
-    def __enter__(self) -> BodyStream:  # noqa: PYI034 - Self is Python 3.11
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Whether the body can be read again, as far as is known yet."""
-        return self.body.replayable
-
-    def writable(self) -> bool:
-        """False."""
-        return False
-
-    def isatty(self) -> bool:
-        """False."""
-        return False
-
-    def flush(self) -> None:
-        """Do nothing, as for any read-only file."""
-
-    def fileno(self) -> int:
-        """Refuse: there is no descriptor to read the body from.
-
-        :raises io.UnsupportedOperation: always.
-        """
-        raise io.UnsupportedOperation("fileno")
-
-
-io.BufferedIOBase.register(BodyStream)
-
-
-def _reads_lines(source: object) -> bool:
-    """Whether `source` has a `readline` known to work.
-
-    cheroot's never returns for chunks, granian's drops the newline and what follows it.
-    """
-    kind = type(source)
-    return isinstance(source, io.IOBase) or f"{kind.__module__}.{kind.__name__}" in _LINE_READERS
-
-
-def _read_raw(source: io.RawIOBase, size: int, *, line: bool) -> bytes:
-    """Read from what has only `readinto`, such as the chunks of Werkzeug's server.
-
-    That one shrinks the buffer it is given when a chunk is cut off, and its inherited `read` then
-    returns memory beyond it. This buffer cannot shrink: it raises `ValueError` instead.
-    """
-    buffer = bytearray(1 if line else size)
-    with memoryview(buffer) as target:
-        if not line:
-            count = source.readinto(target) or 0
-            return bytes(target[:count])
-        data = bytearray()
-        while len(data) < size and source.readinto(target):
-            data += target
-            if target[0] == 10:  # a newline
-                break
-        return bytes(data)
-
-
-def _declared_length(environ: WSGIEnvironment) -> int | None:
-    """Content-Length in bytes; None if absent or overruled by chunks (RFC 9112 6.3)."""
-    text = environ.get("CONTENT_LENGTH")
-    if not text or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
-        return None
-    # More digits than any disk has bytes, and int() refuses some thousands.
-    return int(text[:_DIGITS]) if text.isdigit() and text.isascii() else _NO_NUMBER

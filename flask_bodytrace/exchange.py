@@ -36,7 +36,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from . import propagation, recording, runtime, spans
-from .body import BodyStream, CachedBody
+from .body import CachedBody
+from .body_stream import BodyStream
 from .recording import ServerSpan
 from .sampling import UnsampledSpan
 from .sources import IdSources, scan

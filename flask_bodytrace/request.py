@@ -12,7 +12,8 @@ from flask import has_request_context
 from flask import request as current_request
 from werkzeug.wrappers import Request
 
-from .body import BODY_KEY, BodyStream, CachedBody
+from .body import BODY_KEY, CachedBody
+from .body_stream import BodyStream
 from .trace import TRACE_KEY
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -167,6 +168,21 @@ class _Adapter:
 _attempts: ContextVar[list[_Exchange] | None] = ContextVar("flask_bodytrace.sessions", default=None)
 
 
+@contextmanager
+def _attempting() -> Iterator[None]:
+    """One call, which may take several attempts; what ends it is what ended the last of them."""
+    attempts: list[_Exchange] = []
+    token = _attempts.set(attempts)
+    try:
+        yield
+    except BaseException as error:
+        if attempts:
+            attempts[-1].failed(error)
+        raise
+    finally:
+        _attempts.reset(token)
+
+
 class _HttpxClient(_Watched):
     """In place of `send`, which sees errors, with event hooks, which see every attempt."""
 
@@ -187,16 +203,8 @@ class _HttpxClient(_Watched):
         return self._on_request, self._on_response
 
     def __call__(self, request: Any, **kwargs: Any) -> Any:
-        attempts: list[_Exchange] = []
-        token = _attempts.set(attempts)
-        try:
+        with _attempting():
             return self._inner(request, **kwargs)
-        except BaseException as error:
-            if attempts:
-                attempts[-1].failed(error)
-            raise
-        finally:
-            _attempts.reset(token)
 
     def _on_request(self, request: Any) -> None:
         attempts = _attempts.get()
@@ -231,16 +239,8 @@ class _HttpxAsyncClient(_HttpxClient):
         return on_request, on_response
 
     async def __call__(self, request: Any, **kwargs: Any) -> Any:
-        attempts: list[_Exchange] = []
-        token = _attempts.set(attempts)
-        try:
+        with _attempting():
             return await self._inner(request, **kwargs)
-        except BaseException as error:
-            if attempts:
-                attempts[-1].failed(error)
-            raise
-        finally:
-            _attempts.reset(token)
 
 
 def _watched(session: object) -> _Watched | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .body import BodyStream, CachedBody
+from .body import CachedBody
+from .body_stream import BodyStream
 from .exchange import run
 from .extension import make_plan
 from .plan import Plan, Route

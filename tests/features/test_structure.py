@@ -79,9 +79,9 @@ def test_imports_have_no_cycle() -> None:
 
 LAYERS = [
     ["exceptions", "version"],
-    ["pool", "headers", "ids", "trace", "runtime"],
+    ["pool", "headers", "ids", "trace", "runtime", "server_input", "body_stream", "sampling"],
     ["settings"],
-    ["store", "spans", "propagation", "metrics", "logs"],
+    ["store", "spans", "propagation", "metrics", "logs", "recording"],
     ["body"],
     ["capture", "request", "sources"],
     ["exchange"],

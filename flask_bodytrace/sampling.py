@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from opentelemetry.sdk.trace import Tracer
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     Decision,
     ParentBased,
@@ -14,6 +15,8 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
+
+from .propagation import BusinessIdGenerator
 
 _LIMIT = TraceIdRatioBased.TRACE_ID_LIMIT
 _EVERY = _LIMIT + 1
@@ -98,8 +101,12 @@ class Foresight:
             return parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
         if preset:
             return preset, 0, None
-        trace_id = self.tracer.id_generator.generate_trace_id()
-        return trace_id, _RANDOM if self.tracer.id_generator.is_trace_id_random() else 0, None
+        generator = self.tracer.id_generator
+        if type(generator) is BusinessIdGenerator:
+            # It has none to give but a random one: not asked twice whether somebody chose it.
+            return RandomIdGenerator.generate_trace_id(generator), _RANDOM, None
+        trace_id = generator.generate_trace_id()
+        return trace_id, _RANDOM if generator.is_trace_id_random() else 0, None
 
     def samples(self, parent: SpanContext | None, trace_id: int) -> bool | None:
         """Whether a span of this trace is sampled; None where the SDK has to be asked."""

@@ -79,9 +79,9 @@ def test_imports_have_no_cycle() -> None:
 
 LAYERS = [
     ["exceptions", "version"],
-    ["pool", "headers", "ids", "trace", "runtime", "server_input", "body_stream", "sampling"],
+    ["pool", "headers", "ids", "trace", "runtime", "server_input", "body_stream"],
     ["settings"],
-    ["store", "spans", "propagation", "metrics", "logs", "recording"],
+    ["store", "spans", "propagation", "metrics", "logs", "sampling", "recording"],
     ["body"],
     ["capture", "request", "sources"],
     ["exchange"],

@@ -18,6 +18,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 
 from .propagation import BusinessIdGenerator
 
+_START_SPAN = Tracer.start_span
 _LIMIT = TraceIdRatioBased.TRACE_ID_LIMIT
 _EVERY = _LIMIT + 1
 _UNKNOWN = -1
@@ -27,9 +28,10 @@ _RANDOM = TraceFlags.RANDOM_TRACE_ID
 def foresee(tracer: object) -> Foresight | None:
     """What `tracer` will decide, if its samplers are the SDK's own; None if that cannot be told.
 
-    Others may look at attributes or count what they see, and have to be asked.
+    Others may look at attributes or count what they see, and have to be asked; and so has a tracer
+    that somebody patched, to see the spans it starts.
     """
-    if type(tracer) is not Tracer:
+    if type(tracer) is not Tracer or Tracer.start_span is not _START_SPAN:
         return None
     sampler: Any = tracer.sampler
     try:

@@ -7,6 +7,7 @@ import gc
 import json
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask, Response, g, request
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace import (
     Span,
     SpanLimits,
     SpanProcessor,
+    Tracer,
     TracerProvider,
     _Span,
 )
@@ -112,6 +114,21 @@ def _app(
         return {"number": number, "order": g.trace.ids.get("order.id")}
 
     return app, exporter, made
+
+
+def test_a_patched_tracer_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    start_span = Tracer.start_span
+
+    def seeing(self: Tracer, name: str, *args: Any, **kwargs: Any) -> trace.Span:
+        started.append(name)
+        return start_span(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(Tracer, "start_span", seeing)
+    app, exporter, _ = _app()
+    app.test_client().post("/orders/1", json={})
+    assert started == ["POST"]
+    assert [span.name for span in exporter.get_finished_spans()] == ["POST /orders/<int:number>"]
 
 
 def test_other_samplers_are_asked() -> None:

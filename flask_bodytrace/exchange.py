@@ -126,9 +126,7 @@ class Exchange:
         "span",
     )
 
-    def __init__(  # noqa: PLR0915 - mostly defaults
-        self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> None:
+    def __init__(self, plan: Plan, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Begin: body replaced, ids found, span started; nothing is attached yet."""
         self.plan = plan
         self._environ = environ
@@ -166,18 +164,15 @@ class Exchange:
         else:
             self.body = CachedBody(environ, plan.bodies)
         outer = environ.get(TRACE_KEY)
-        if outer is not None:
-            if outer._finished:
-                outer = None
-            else:
-                self._outer = outer
-                self._writes_headers = False
+        if outer is not None and not outer._finished:
+            self._outer = outer
+            self._writes_headers = False
         environ[TRACE_KEY] = self
         if plan.relay is not None:
             self.calls = plan.relay.begin()
         current = self.context = runtime.current()
         try:
-            self._begin(current, outer)
+            self._begin(current)
         except Exception:  # noqa: BLE001 - the application must get the request
             plan.report("begin")
         if self.context is current:
@@ -190,9 +185,10 @@ class Exchange:
 
     # Begin
 
-    def _begin(self, current: Context, outer: Exchange | None) -> None:
+    def _begin(self, current: Context) -> None:
         """Find out whose span it is: nobody's, an outer application's, another's or ours."""
         plan = self.plan
+        outer = self._outer
         span: Any = current.get(_SPAN_KEY)
         if outer is not None:
             self._late = outer._late
@@ -212,20 +208,26 @@ class Exchange:
             self._share_ids()
         else:
             self._owner = True
-            self._start_span(current)
+            values = self._start_span(current)
+            if plan.baggage:
+                values = self._with_ids(values)
+            self.context = Context({**values, _SPAN_KEY: self.span, TRACE_KEY: self})
+            if plan.captures_request_headers and self.is_recording:
+                spans.capture_request_headers(self.span, self._environ)
             if plan.metrics is not None and plan.metrics.recording:
                 scheme = self._environ.get("wsgi.url_scheme", "http")
                 self._counted = plan.metrics.started(self._method, scheme)
                 self._start = perf_counter()
 
-    def _start_span(self, current: Context) -> None:
+    def _start_span(self, current: Context) -> Mapping[str, Any]:
+        """Start our own span; returns what the context holds besides it."""
         plan = self.plan
         recorder = plan.recorder
         plain = None
         if recorder is not None and plan.incoming == "continue":
             plain = propagation.skim(self._environ)
             if plain and self._continue(recorder, plain, current):
-                return
+                return current
         values: Mapping[str, Any] = current
         above, links, preset = _local_parent(current), None, 0
         if plain != ():
@@ -240,12 +242,13 @@ class Exchange:
             sampled = recorder.foresight.samples(above, number)
             trace_id = f"{number:032x}"
             if sampled is False:
-                self._go_unsampled(recorder, trace_id, flags, state, values)
-                return
+                self._go_unsampled(recorder, trace_id, flags, state)
+                return values
             if sampled:
                 self._record(recorder, trace_id, flags, above, links, values)
-                return
+                return values
         self._have_recorded(values, above, links, preset)
+        return values
 
     def _continue(self, recorder: Recorder, plain: tuple[str, str, int], current: Context) -> bool:
         """Go on below a caller that says nothing but its traceparent, in half the steps.
@@ -256,7 +259,7 @@ class Exchange:
         sampled = recorder.foresight.below(trace_id, flags)
         if sampled is False:
             # Nobody needs the ids as numbers.
-            self._go_unsampled(recorder, trace_id, flags, None, current)
+            self._go_unsampled(recorder, trace_id, flags, None)
         elif sampled:
             parent = recording.span_context(
                 int(trace_id, 16), int(self.parent_span_id, 16), flags, None, is_remote=True
@@ -287,7 +290,7 @@ class Exchange:
         method = self._method
         attributes = spans.request_attributes(self._environ, method, self.plan.redactor)
         attributes |= self._found_ids()
-        span = recorder.start(
+        span = self.span = recorder.start(
             spans.span_name(method, None),
             recording.span_context(number, span_id, flags, state, is_remote=False),
             parent,
@@ -300,12 +303,6 @@ class Exchange:
         if above is not None and above.calls is not None:
             above.calls.started(span)
         self.is_recording = True
-        self.span = span
-        if self.plan.baggage:
-            values = self._with_ids(values)
-        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
-        if self.plan.captures_request_headers:
-            spans.capture_request_headers(span, self._environ)
 
     def _have_recorded(
         self,
@@ -326,7 +323,7 @@ class Exchange:
             values = {**values, _SPAN_KEY: NonRecordingSpan(parent)}
         token = propagation.preset_trace_id.set(trace_id) if trace_id else None
         try:
-            span = plan.tracer.start_span(
+            self.span = plan.tracer.start_span(
                 spans.span_name(self._method, None),
                 Context(values),
                 SpanKind.SERVER,
@@ -337,30 +334,15 @@ class Exchange:
         finally:
             if token is not None:
                 propagation.preset_trace_id.reset(token)
-        self.is_recording = span.is_recording()
-        self.span = span
-        if plan.baggage:
-            values = self._with_ids(values)
-        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
-        if plan.captures_request_headers and self.is_recording:
-            spans.capture_request_headers(span, self._environ)
+        self.is_recording = self.span.is_recording()
 
     def _go_unsampled(
-        self,
-        recorder: Recorder,
-        trace_id: str,
-        flags: int,
-        state: TraceState | None,
-        values: Mapping[str, Any],
+        self, recorder: Recorder, trace_id: str, flags: int, state: TraceState | None
     ) -> None:
         """Go on without recording; ids are looked for when somebody asks for them."""
         span_id = f"{recorder.generator.generate_span_id():016x}"
         names = self._names = (trace_id, span_id, self.parent_span_id, flags & _RANDOM)
-        span = UnsampledSpan(names, state)
-        self.span = span
-        if self.plan.baggage:
-            values = self._with_ids(values)
-        self.context = Context({**values, _SPAN_KEY: span, TRACE_KEY: self})
+        self.span = UnsampledSpan(names, state)
 
     def _with_ids(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """`values` with the ids as baggage, for services further down."""
@@ -471,7 +453,7 @@ class Exchange:
         try:
             if plan.ids.paths is not None:
                 found = scan(plan.ids, plan.scan_limit, self._environ, self.body)
-                return plan.ids.choose(found, found.get)
+                return plan.ids.choose_found(found)
             if self._sources is None:
                 self._sources = IdSources(plan.ids, plan.scan_limit, self._environ, self.body)
             return self._sources.find(arguments)

@@ -226,7 +226,7 @@ class _Traced(Flask):
         exchange.awaited_by = None
         # As a before_request function would, that comes first, without the 0.3 us that
         # calling one takes.
-        if exchange.is_recording or plan.binds_early:
+        if exchange.is_recording or (plan.baggage and plan.ids.reads_path):
             exchange.bind()
         response = super().full_dispatch_request()
         if (
@@ -360,12 +360,11 @@ def make_plan(
 
         relay = Relay(provider, service_name)
     foresight = foresee(tracer) if IS_KNOWN else None
-    ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
     return Plan(
         provider=provider,
         tracer=tracer,
         bodies=bodies,
-        ids=ids,
+        ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
         # A body that is passed on can be read once, and not by us.
         scan_limit=min(settings.id_scan_limit, settings.body_limit),
         trace_key=settings.trace_key,
@@ -379,7 +378,6 @@ def make_plan(
         logs=settings.logs,
         relay=relay,
         recorder=None if foresight is None else Recorder(foresight),
-        binds_early=settings.baggage and ids.reads_path,
         service_name=service_name,
         redactor=redactor,
         chooses_trace_id=chooses,

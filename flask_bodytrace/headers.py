@@ -31,7 +31,6 @@ _USUAL = frozenset(
     {"Allow", "Cache-Control", "Content-Length", "Content-Type", "Date", "ETag", "Location"}
     | {"Last-Modified", "Set-Cookie", "Vary"}
 )
-_NONE: Collection[str] = frozenset()
 _OURS = 288
 """Bytes kept for all forms together, without the calls' entries."""
 _ZERO_TRACE = "0" * 32
@@ -86,7 +85,7 @@ class HeaderWriter:
         :param calls: bytes left -> Server-Timing entries of relayed calls that fit into them.
         """
         trace_id, span_id, parent, _ = names
-        present: Collection[str] = _NONE
+        present: Collection[str] = ()
         for name, _ in headers:
             if name not in _USUAL and name.lower() in _NOTED:
                 present = {name.lower() for name, _ in headers}

@@ -147,12 +147,6 @@ class IdExtractor:
         :param lookup: (kind, name) -> value or None for path, query and header sources.
         """
         ids: dict[str, str] = {}
-        if self.paths is not None:
-            for attribute, path, hashed in self.paths:
-                value = found.get(path)
-                if value is not None:
-                    ids[attribute] = self.hash(value) if hashed else value
-            return ids
         for attribute, sources, hashed in self.steps:
             for kind, name in sources:
                 value = clean(lookup(kind, name)) if kind else found.get(name)
@@ -161,6 +155,15 @@ class IdExtractor:
                         value = self.hash(value)
                     ids[attribute] = value
                     break
+        return ids
+
+    def choose_found(self, found: Mapping[str, str]) -> dict[str, str]:
+        """As `choose`, where `paths` says that the body is all there is to look at."""
+        ids: dict[str, str] = {}
+        for attribute, path, hashed in self.paths or ():
+            value = found.get(path)
+            if value is not None:
+                ids[attribute] = self.hash(value) if hashed else value
         return ids
 
     def _from_multipart(self, data: bytes, content_type: str) -> dict[str, str]:

@@ -84,17 +84,12 @@ class ServerMetrics:
                 self._recording = not isinstance(instrument, NoOpHistogram)
         return self._recording
 
-    def started(self, method: str, scheme: str) -> Started | None:
-        """A request came in; None if nobody counts.
+    def started(self, method: str, scheme: str) -> Started:
+        """A request came in; only worth saying if somebody is `recording`.
 
         :param method: one of `spans.METHODS` or ``_OTHER``.
         :param scheme: as the server, or a proxy it trusts, says.
         """
-        if not self._recording and (
-            # As in `recording`, in fewer steps for the usual case that nobody listens.
-            getattr(self._duration, "_real_instrument", self) is None or not self.recording
-        ):
-            return None
         counted = {
             "http.request.method": method,
             "url.scheme": scheme if scheme in _SCHEMES else "_OTHER",

@@ -68,8 +68,6 @@ class Plan:
     recorder: Recorder | None = None
     is_direct: bool = False
     """Whether nothing of the application's own comes between us and Flask's own ``wsgi_app``."""
-    binds_early: bool = False
-    """Whether ids of the URL's arguments are to be known before the view runs."""
     service_name: str = ""
     reported: set[str] = field(default_factory=set)
 

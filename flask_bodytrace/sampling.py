@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
@@ -17,6 +17,9 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from .propagation import BusinessIdGenerator
+
+if TYPE_CHECKING:
+    from .headers import Names
 
 _START_SPAN = Tracer.start_span
 _LIMIT = TraceIdRatioBased.TRACE_ID_LIMIT
@@ -124,12 +127,10 @@ class Foresight:
 class UnsampledSpan(NonRecordingSpan):
     """What the SDK makes for a request that is not sampled; its context is made when asked for.
 
-    :param names: trace id, span id and its parent's in lower-case hex, and its trace flags.
+    :param names: with its own trace flags, not the parent's.
     """
 
-    def __init__(
-        self, names: tuple[str, str, str | None, int], state: TraceState | None = None
-    ) -> None:
+    def __init__(self, names: Names, state: TraceState | None = None) -> None:
         self._names = names
         self._state = state
 

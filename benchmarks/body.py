@@ -31,9 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 
-from flask_bodytrace.body import BodyRules, CachedBody
-from flask_bodytrace.pool import BufferPool
-from flask_bodytrace.request import replayable
+from flask_bodytrace.body.cached import BodyRules, CachedBody
+from flask_bodytrace.body.pool import BufferPool
+from flask_bodytrace.flask.request import replayable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -20,7 +20,8 @@ def readers() -> dict[str, Callable[[bytes], Any]]:
     import orjson
     import simdjson
 
-    from flask_bodytrace.ids import compile_rules, parse_rules
+    from flask_bodytrace.ids.extractor import compile_rules
+    from flask_bodytrace.ids.rules import parse_rules
 
     class Order(msgspec.Struct):
         orderId: str

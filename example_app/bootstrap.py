@@ -20,8 +20,8 @@ from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from example_app.outbound import HttpService
 from example_app.service import traced_service
-from flask_bodytrace.capture import BodyCapture
-from flask_bodytrace.spans import Redactor
+from flask_bodytrace.trace.capture import BodyCapture
+from flask_bodytrace.trace.redact import Redactor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -16,13 +16,14 @@
 32
 """
 
-from .body import CachedBody
-from .body_stream import BodyStream
+from .body.cached import CachedBody
+from .body.stream import BodyStream
 from .exceptions import BodyNotReplayable, BodyTraceError, ConfigError
 from .extension import BodyTrace
-from .propagation import BusinessIdGenerator, XTracePropagator
+from .otel.id_generator import BusinessIdGenerator
 from .settings import Settings
-from .trace import RequestTrace, current_trace
+from .trace.current import RequestTrace, current_trace
+from .trace.xtrace import XTracePropagator
 from .version import __version__
 
 __all__ = [

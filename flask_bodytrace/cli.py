@@ -102,8 +102,7 @@ def check(state: State) -> None:
 @_with_state
 def trace_id(state: State, key: str) -> None:
     """Print the trace id that requests get whose BODYTRACE_TRACE_KEY id is KEY."""
-    from .ids import keyed_hash
-    from .propagation import derive_trace_id
+    from .ids.hash import derive_trace_id, keyed_hash
 
     settings = state.settings
     if not settings.trace_key:

@@ -31,11 +31,14 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from . import calltree, sessions
-from .calls import Call, answer, clean, status_of
-from .headers import Header
-from .propagation import parse_trace_id, parse_traceparent
-from .trace import TRACE_KEY
+from .calls import render as calltree
+from .calls import sessions
+from .calls.call import Call, clean, status_of
+from .calls.tree import answer
+from .trace.current import TRACE_KEY
+from .trace.headers import Header
+from .trace.traceparent import parse_traceparent
+from .trace.xtrace import parse_trace_id
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -123,7 +126,7 @@ class CallTree:
         :param exporter: default what the global tracer provider, set up from ``OTEL_*`` if nobody
             did, exports to.
         """
-        from .reporting import export
+        from .calls.export import export
 
         return export(self._roots, exporter)
 

@@ -18,23 +18,25 @@ from opentelemetry.util.http import (
 )
 from werkzeug.exceptions import HTTPException
 
-from . import runtime, sdk
-from .body import BodyRules
+from .body.cached import BodyRules
+from .body.pool import BufferPool
 from .exceptions import BodyTraceError, ConfigError
-from .exchange import Exchange, run
-from .headers import HeaderWriter
-from .hooks import Hooks, RequestHook, ResponseHook
-from .ids import compile_rules
-from .metrics import ServerMetrics
-from .plan import Plan, Route
-from .pool import BufferPool
-from .propagation import BusinessIdGenerator
-from .recording import IS_KNOWN, Recorder
-from .request import replayable, tracing_globals
-from .sampling import foresee
+from .flask.g import tracing_globals
+from .flask.hooks import Hooks, RequestHook, ResponseHook
+from .flask.request import replayable
+from .flow.exchange import Exchange, run
+from .flow.plan import Plan, Route
+from .ids.extractor import compile_rules
+from .otel import context as runtime
+from .otel import sdk
+from .otel.fast_span import IS_KNOWN, Recorder
+from .otel.id_generator import BusinessIdGenerator
+from .otel.sampling import foresee
 from .settings import Settings, load
-from .spans import Redactor
-from .trace import TRACE_KEY
+from .trace.current import TRACE_KEY
+from .trace.headers import HeaderWriter
+from .trace.metrics import ServerMetrics
+from .trace.redact import Redactor
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -343,7 +345,7 @@ def make_plan(
     redactor = Redactor(settings.redact)
     capture = None
     if settings.capture_body != "never":
-        from .capture import BodyCapture
+        from .trace.capture import BodyCapture
 
         capture = BodyCapture(
             settings.capture_limit, redactor, always=settings.capture_body == "always"
@@ -356,7 +358,7 @@ def make_plan(
     service_name = str(resource.attributes.get("service.name", name))
     relay = None
     if settings.relay_calls:
-        from .relay import Relay
+        from .calls.relay import Relay
 
         relay = Relay(provider, service_name)
     foresight = foresee(tracer) if IS_KNOWN else None

@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 from opentelemetry import context as otel_context
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from .trace import TRACE_KEY, TraceSource
+from .trace.current import TRACE_KEY, TraceSource
 
 
 class _Logged(TraceSource, Protocol):

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .exceptions import ConfigError
-from .headers import FORMS
-from .ids import Rules, check_rules, parse_rules
+from .ids.rules import Rules, check_rules, parse_rules
+from .trace.headers import FORMS
 
 PREFIX = "BODYTRACE_"
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}

@@ -27,8 +27,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_trace_id
 
-from . import sdk
-from .streaming import end_dropped
+from .flow.response import end_dropped
+from .otel import sdk
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

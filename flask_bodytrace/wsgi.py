@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from .body import CachedBody
-from .body_stream import BodyStream
-from .exchange import run
+from .body.cached import CachedBody
+from .body.stream import BodyStream
 from .extension import make_plan
-from .plan import Plan, Route
+from .flow.exchange import run
+from .flow.plan import Plan, Route
 from .settings import load
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from flask_bodytrace.spans import REDACTED, Redactor
+from flask_bodytrace.trace.redact import REDACTED, Redactor
 
 from . import display
 from .model import Span

@@ -19,9 +19,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from flask_bodytrace import BodyNotReplayable, BodyStream, BodyTrace, CachedBody
-from flask_bodytrace.body import BodyRules
-from flask_bodytrace.pool import BufferPool
-from flask_bodytrace.store import SpillFile
+from flask_bodytrace.body.cached import BodyRules
+from flask_bodytrace.body.pool import BufferPool
+from flask_bodytrace.body.store import SpillFile
 from tests.body.figures import open_files
 
 MEMORY, LIMIT = 300_000, 600_000
@@ -156,7 +156,7 @@ def test_full_disk_is_an_error_for_every_reader(monkeypatch: pytest.MonkeyPatch)
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flask_bodytrace.store._write_at", full)
+    monkeypatch.setattr("flask_bodytrace.body.store._write_at", full)
     before = open_files()
     body, _ = _body(_Pipe(b"x" * (MEMORY + 1)), length=MEMORY + 1)
     for _ in range(2):

@@ -21,10 +21,10 @@ from hypothesis.stateful import (
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.wrappers import Request
 
-from flask_bodytrace.body import BodyRules, CachedBody
+from flask_bodytrace.body.cached import BodyRules, CachedBody
+from flask_bodytrace.body.pool import BufferPool
 from flask_bodytrace.exceptions import BodyNotReplayable
-from flask_bodytrace.pool import BufferPool
-from flask_bodytrace.request import replayable
+from flask_bodytrace.flask.request import replayable
 
 MEMORY, LIMIT = 300_000, 600_000
 POOL = BufferPool(largest=MEMORY, limit=1 << 20)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from flask_bodytrace import pool as pool_module
-from flask_bodytrace.pool import SMALLEST, BufferPool, Lease
+from flask_bodytrace.body import pool as pool_module
+from flask_bodytrace.body.pool import SMALLEST, BufferPool, Lease
 
 SOAK = bool(os.environ.get("BODYTRACE_SOAK"))
 REUSES = 1_000_000 if SOAK else 20_000

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from flask_bodytrace import BodyTrace
-from flask_bodytrace.headers import BUDGET, FORMS, HeaderWriter, SpanReference, expose, parse
+from flask_bodytrace.trace.headers import BUDGET, FORMS, HeaderWriter, SpanReference, expose, parse
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"

@@ -1,0 +1,169 @@
+"""One reader's position in a request body: what ``environ["wsgi.input"]`` is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from .cached import CachedBody
+
+
+class BodyStream:
+    """One reader's position in a `CachedBody`: a read-only, seekable binary file."""
+
+    __slots__ = ("__weakref__", "body", "closed", "position")
+
+    def __init__(self, body: CachedBody) -> None:
+        self.body = body
+        self.position = 0
+        self.closed = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to `size` bytes, fewer only at the end; all that is left for None or -1.
+
+        :raises ClientDisconnected: (400) the client sent less than it declared.
+        :raises RequestEntityTooLarge: (413) over a limit.
+        :raises BodyNotReplayable: over ``BODYTRACE_BODY_LIMIT`` and passed on before.
+        :raises ValueError: the stream was closed or the request is over.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if size is None or size < 0:
+            data = self.body.read_at(self.position, None)
+            self.position += len(data)
+            self.body._ended(self)
+            return data
+        if size == 0:
+            return b""
+        data = self.body.read_at(self.position, size)
+        if data:
+            self.position += len(data)
+        else:
+            self.body._ended(self)
+        return data
+
+    read1 = read
+
+    def readall(self) -> bytes:
+        """All that is left."""
+        return self.read()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill `buffer`; fewer bytes only at the end."""
+        with memoryview(buffer).cast("B") as target:
+            data = self.read(len(target))
+            target[: len(data)] = data
+        return len(data)
+
+    readinto1 = readinto
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """One line with its newline, at most `size` bytes."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        limit = None if size is None or size < 0 else size
+        line = b""
+        while limit is None or len(line) < limit:
+            part = self.body.line_at(self.position, None if limit is None else limit - len(line))
+            if not part:
+                if not line:
+                    self.body._ended(self)
+                break
+            self.position += len(part)
+            line = line + part if line else part
+            if part.endswith(b"\n"):
+                break
+        return line
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """The lines that are left; no further one after `hint` bytes."""
+        lines = []
+        total = 0
+        for line in self:
+            lines.append(line)
+            total += len(line)
+            if hint is not None and 0 < hint <= total:
+                break
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move; seeking from the end reads the whole body first.
+
+        :raises ValueError: a negative position or an unknown `whence`.
+        :raises io.UnsupportedOperation: from the end of a body that can be read only once.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if whence == io.SEEK_CUR:
+            offset += self.position
+        elif whence == io.SEEK_END:
+            offset += self._end()
+        elif whence != io.SEEK_SET:
+            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        if offset < 0:
+            raise ValueError(f"negative seek position {offset}")
+        self.position = offset
+        return offset
+
+    def _end(self) -> int:
+        size = self.body.find_size()
+        if size is None:
+            raise io.UnsupportedOperation("the end is not known before it is read")
+        return size
+
+    def tell(self) -> int:
+        """The position, bytes from the start."""
+        return self.position
+
+    def close(self) -> None:
+        """Close this stream; the body stays for others until the request is over."""
+        self.closed = True
+        self.body._ended(self)
+
+    def __enter__(self) -> BodyStream:  # noqa: PYI034 - Self is Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether the body can be read again, as far as is known yet."""
+        return self.body.replayable
+
+    def writable(self) -> bool:
+        """False."""
+        return False
+
+    def isatty(self) -> bool:
+        """False."""
+        return False
+
+    def flush(self) -> None:
+        """Do nothing, as for any read-only file."""
+
+    def fileno(self) -> int:
+        """Refuse: there is no descriptor to read the body from.
+
+        :raises io.UnsupportedOperation: always.
+        """
+        raise io.UnsupportedOperation("fileno")
+
+
+io.BufferedIOBase.register(BodyStream)

@@ -1,0 +1,121 @@
+"""What goes to the server: the application's iterable, inside its request until it is closed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from werkzeug.wsgi import FileWrapper
+
+from flask_bodytrace.otel import context as runtime
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .exchange import Exchange
+
+
+dropped: deque[TracedResponse] = deque()
+"""Responses that nobody closed, of any application: their requests end when another begins."""
+
+
+def end_dropped() -> None:
+    """End the requests of responses that nobody closed."""
+    while dropped:
+        try:
+            response = dropped.popleft()
+        except IndexError:  # another thread was faster
+            return
+        try:
+            response.end()
+        except Exception:  # noqa: BLE001 - nobody is left to tell but the log
+            response.exchange.plan.report("dropped")
+
+
+class TracedResponse:
+    """A response iterable inside its request's context, which ends with it.
+
+    What the iterable attached by the end of a chunk is there again for the next one, and never on
+    the thread in between. Not in a copy of the `contextvars`: Flask's test client pops what
+    `stream_with_context` pushed, and may do so only where it was pushed.
+    """
+
+    __slots__ = ("_context", "_is_open", "_iterable", "_iterator", "exchange")
+
+    def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
+        self.exchange = exchange
+        self._context = exchange.context
+        self._iterable: Iterable[bytes] = iterable
+        self._iterator: Iterator[bytes] | None = None
+        self._is_open = True
+
+    def __iter__(self) -> TracedResponse:
+        return self
+
+    def __next__(self) -> bytes:
+        exchange = self.exchange
+        token = runtime.attach(self._context)
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._iterable)
+            chunk = next(self._iterator)
+            self._context = runtime.current()
+        except StopIteration:
+            exchange.end_span()
+            raise
+        except BaseException as error:
+            exchange.broke(error)
+            raise
+        finally:
+            runtime.detach(token)
+        if exchange.remaining >= 0:
+            exchange.remaining -= len(chunk)
+            if exchange.remaining <= 0:
+                # All that Content-Length promised: test clients may never ask for the end.
+                exchange.end_span()
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's iterable, and end the request whatever comes of that."""
+        self._is_open = False
+        close = getattr(self._iterable, "close", None)
+        token = runtime.attach(self._context)
+        try:
+            if close is not None:
+                close()
+        except BaseException as error:
+            self.exchange.broke(error)
+            raise
+        finally:
+            runtime.detach(token)
+            self.exchange.finish()
+
+    def __del__(self) -> None:
+        # A server that never closes it must not keep the span open for ever. Not here: this may be
+        # the garbage collector, which before Python 3.12 strikes within ContextVar.set itself and
+        # would find it half done (a crash), or while this thread holds an exporter's lock.
+        if self._is_open:
+            dropped.append(self)
+
+    def end(self) -> None:
+        """End the request without closing; a suspended generator ends in its context."""
+        self._is_open = False
+        token = runtime.attach(self._context)
+        try:
+            self._iterator = None
+            self._iterable = ()
+        finally:
+            runtime.detach(token)
+            self.exchange.finish()
+
+
+def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:
+    """Whether the server sends `iterable` itself, as a file: then nothing may come in between."""
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(wrapper, type):
+        return isinstance(iterable, wrapper)
+    # uWSGI's wrapper is a function that returns the file itself.
+    return (
+        wrapper is not None and not isinstance(iterable, FileWrapper) and hasattr(iterable, "read")
+    )

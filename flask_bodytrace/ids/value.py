@@ -1,0 +1,33 @@
+"""Business ids: rules compiled once, then pure (bytes, content type) -> dict.
+
+A source is a body path (``orderId``, ``order.items.0.sku``), ``path:name``, ``query:name`` or
+``header:Name``; the first that yields wins. Extraction never raises, and decodes nothing that no
+rule names.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+MAX_LENGTH = 256
+"""Longer values are cut to this many characters."""
+_MOST_BITS = MAX_LENGTH * 3
+# What decoders put where bytes were no text.
+_REPLACEMENT = "\ufffd"
+
+
+def clean(value: object) -> str | None:
+    """A scalar as an id: printable, without surrounding space, cut; None if nothing is left."""
+    if isinstance(value, str):
+        text = value[: MAX_LENGTH * 2].strip()
+    elif isinstance(value, int):
+        if isinstance(value, bool) or value.bit_length() > _MOST_BITS:
+            return None
+        text = str(value)
+    elif isinstance(value, float | UUID):
+        text = str(value)
+    else:
+        return None
+    if not text.isprintable() or _REPLACEMENT in text:
+        return None
+    return text[:MAX_LENGTH] or None

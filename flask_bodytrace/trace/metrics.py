@@ -1,0 +1,175 @@
+"""The metrics: HTTP server instruments by the stable conventions, and what became of bodies.
+
+Attributes are bounded: methods, schemes and protocol versions that a client can invent become
+``_OTHER`` or are left out, and a path is never one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import (
+    CallbackOptions,
+    MeterProvider,
+    NoOpHistogram,
+    NoOpMeterProvider,
+    Observation,
+)
+from opentelemetry.semconv._incubating.metrics.http_metrics import (
+    create_http_server_active_requests,
+    create_http_server_request_body_size,
+)
+from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
+from opentelemetry.semconv.schemas import Schemas
+
+from flask_bodytrace.version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter
+
+    from flask_bodytrace.body.pool import BufferPool
+
+
+DURATION_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+"""Seconds, as the semantic conventions advise."""
+
+_SCHEMES = frozenset({"http", "https"})
+_VERSIONS = {f"HTTP/{version}": version for version in ("1.0", "1.1", "2", "3")}
+_VERSIONS |= {"HTTP/2.0": "2", "HTTP/3.0": "3"}
+
+Started = dict[str, str]
+"""What a request was counted under; to be handed back when it is over."""
+
+
+class ServerMetrics:
+    """``http.server.*`` and ``bodytrace.*``.
+
+    :param provider: None is the global one, whoever sets it, and whenever: until then nothing is
+        recorded, and next to nothing is spent on it.
+    """
+
+    def __init__(self, provider: MeterProvider | None) -> None:
+        meter = metrics.get_meter(
+            "flask_bodytrace", __version__, provider, schema_url=Schemas.V1_23_1.value
+        )
+        self._duration = meter.create_histogram(
+            HTTP_SERVER_REQUEST_DURATION,
+            unit="s",
+            description="Duration of HTTP server requests.",
+            explicit_bucket_boundaries_advisory=list(DURATION_BUCKETS),
+        )
+        self._active = create_http_server_active_requests(meter)
+        self._body_size = create_http_server_request_body_size(meter)
+        self._bodies = meter.create_counter(
+            "bodytrace.body.events",
+            unit="{body}",
+            description="Bodies spilled to disk, rejected, or passed on unread.",
+        )
+        self._meter = meter
+        self._provider = provider
+        self._recording = False
+
+    @property
+    def recording(self) -> bool:
+        """Whether anybody takes what is recorded; a global provider may come at any time."""
+        if not self._recording:
+            # The API has no question for this: its stand-in keeps the real instrument, once there.
+            instrument = getattr(self._duration, "_real_instrument", self._duration)
+            if instrument is not None:
+                self._recording = not isinstance(instrument, NoOpHistogram)
+        return self._recording
+
+    def started(self, method: str, scheme: str) -> Started:
+        """A request came in; only worth saying if somebody is `recording`.
+
+        :param method: one of `spans.METHODS` or ``_OTHER``.
+        :param scheme: as the server, or a proxy it trusts, says.
+        """
+        counted = {
+            "http.request.method": method,
+            "url.scheme": scheme if scheme in _SCHEMES else "_OTHER",
+        }
+        self._active.add(1, counted)
+        return counted
+
+    def finished(  # noqa: PLR0913 - what a measurement is made of
+        self,
+        started: Started,
+        *,
+        seconds: float,
+        status: int | None,
+        route: str | None,
+        protocol: str,
+        error_type: str | None,
+        body_size: int | None,
+        context: Context | None,
+    ) -> None:
+        """The request counted as `started` is over.
+
+        :param status: None if the application raised instead of answering.
+        :param protocol: ``SERVER_PROTOCOL``.
+        :param body_size: bytes; None where nobody read to the end of a body of unknown length.
+        :param context: lets exemplars point at the request's span.
+        """
+        self._active.add(-1, started)
+        attributes: dict[str, Any] = started.copy()
+        if status is not None:
+            attributes["http.response.status_code"] = status
+        if route is not None:
+            attributes["http.route"] = route
+        if error_type is not None:
+            attributes["error.type"] = error_type
+        version = _VERSIONS.get(protocol)
+        if version is not None:
+            attributes["network.protocol.version"] = version
+        self._duration.record(seconds, attributes, context)
+        if body_size:
+            self._body_size.record(body_size, attributes, context)
+
+    def body_event(self, event: str) -> None:
+        """A body was ``spilled``, ``rejected`` or ``passed``."""
+        self._bodies.add(1, {"event": event})
+
+    def observe(self, pool: BufferPool) -> None:
+        """Report `pool`'s figures, with those of its provider's other pools, at each collection."""
+        pools = _pools.setdefault(self._provider or _GLOBAL, weakref.WeakSet())
+        pools.add(pool)
+        _report(self._meter, pools)
+
+
+# A meter keeps the first callbacks it is given for an observable instrument and no later ones, so
+# the applications of one process share them.
+_GLOBAL = NoOpMeterProvider()
+_pools: weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[BufferPool]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _report(meter: Meter, pools: weakref.WeakSet[BufferPool]) -> None:
+    def total(figure: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda _options: [Observation(sum(getattr(pool, figure) for pool in list(pools)))]
+
+    meter.create_observable_counter(
+        "bodytrace.pool.hits",
+        [total("hits")],
+        unit="{buffer}",
+        description="Buffers for bodies that the pool had.",
+    )
+    meter.create_observable_counter(
+        "bodytrace.pool.misses",
+        [total("misses")],
+        unit="{buffer}",
+        description="Buffers for bodies that had to be allocated.",
+    )
+    meter.create_observable_up_down_counter(
+        "bodytrace.pool.kept",
+        [total("kept_bytes")],
+        unit="By",
+        description="Bytes of buffers kept for reuse.",
+    )

@@ -1,0 +1,119 @@
+"""Incoming trace context, the X-Trace-ID propagator and the business-key id generator."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+    set_span_in_context,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+_CORRELATION_KEY = "flask_bodytrace.correlation_id"
+_MAX_CORRELATION_ID = 128
+_HEX = re.compile(r"[0-9a-f]{32}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SPAN_HEX = re.compile(r"[0-9a-f]{16}")
+_CORRELATION_ID = re.compile(r"[!-~]+")
+
+
+def parse_trace_id(text: str) -> int | None:
+    """A trace id from 32 hex digits or a UUID; None for anything else."""
+    lowered = text.strip().lower()
+    if _HEX.fullmatch(lowered) or _UUID.fullmatch(lowered):
+        return int(lowered.replace("-", ""), 16) or None
+    return None
+
+
+def parse_span_id(text: str) -> int:
+    """A span id from 16 hex digits; 0 for anything else."""
+    lowered = text.strip().lower()
+    return int(lowered, 16) if _SPAN_HEX.fullmatch(lowered) else 0
+
+
+def parse_correlation_id(text: str) -> str | None:
+    """A caller's own id: visible ASCII, cut to 128 characters; None if it holds anything else."""
+    text = text.strip()[:_MAX_CORRELATION_ID]
+    return text if _CORRELATION_ID.fullmatch(text) else None
+
+
+def correlation_id(context: Context) -> str | None:
+    """The correlation id `XTracePropagator` left in `context`."""
+    value = context.get(_CORRELATION_KEY)
+    return value if isinstance(value, str) else None
+
+
+class XTracePropagator(TextMapPropagator):
+    """``X-Trace-ID``, in HTTP headers and gRPC metadata; ``xtrace`` in ``OTEL_PROPAGATORS``.
+
+    32 hex digits or a UUID become the trace id; X-Span-ID, where it comes too, the parent. Anything
+    else is kept as a correlation id. A context another propagator already found stays.
+    """
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Add the remote span, or the correlation id, to `context`."""
+        context = Context() if context is None else context
+        values = getter.get(carrier, "x-trace-id")
+        if not values:
+            return context
+        trace_id = parse_trace_id(values[0])
+        if trace_id is None:
+            correlation = parse_correlation_id(values[0])
+            return Context({**context, _CORRELATION_KEY: correlation}) if correlation else context
+        if get_current_span(context).get_span_context().is_valid:
+            return context
+        span_ids = getter.get(carrier, "x-span-id")
+        parent = remote_parent(trace_id, parse_span_id(span_ids[0]) if span_ids else 0)
+        return set_span_in_context(NonRecordingSpan(parent), context)
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the current span's ids; names in lower case, as gRPC demands."""
+        span_context = get_current_span(context).get_span_context()
+        if span_context.is_valid:
+            setter.set(carrier, "x-trace-id", format_trace_id(span_context.trace_id))
+            setter.set(carrier, "x-span-id", format_span_id(span_context.span_id))
+
+    @property
+    def fields(self) -> set[str]:
+        """The names `inject` writes."""
+        return {"x-trace-id", "x-span-id"}
+
+
+def remote_parent(trace_id: int, span_id: int) -> SpanContext:
+    """A parent for a caller that named a trace; where it named no span (0), one is made up."""
+    return SpanContext(
+        trace_id,
+        span_id or RandomIdGenerator().generate_span_id(),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )

@@ -1,0 +1,297 @@
+"""Whatever goes wrong with tracing, the application's answer stays what it was."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response, g, request
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from werkzeug.serving import make_server
+
+from flask_bodytrace import BodyTrace, current_trace
+from flask_bodytrace.flow.exchange import Exchange
+from flask_bodytrace.otel.fast_span import Recorder, ServerSpan
+from flask_bodytrace.trace import attributes as spans
+from flask_bodytrace.trace import incoming as propagation
+from flask_bodytrace.trace.headers import HeaderWriter
+
+
+class Unexpected(Exception):
+    """What a broken piece of tracing raises."""
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    raise Unexpected
+
+
+class BrokenSampler(Sampler):
+    should_sample = fail
+
+    def get_description(self) -> str:
+        return "broken"
+
+
+class BrokenStart(SpanProcessor):
+    on_start = fail
+
+
+class BrokenEnd(SpanProcessor):
+    on_end = fail
+
+
+Break = Callable[[pytest.MonkeyPatch, TracerProvider], None]
+
+
+def patched(target: Any, name: str) -> Break:
+    return lambda patch, _provider: patch.setattr(target, name, fail)
+
+
+BREAKS: dict[str, Break] = {
+    "sampler": lambda _patch, provider: setattr(provider, "sampler", BrokenSampler()),
+    "processor start": lambda _patch, p: p.add_span_processor(BrokenStart()),
+    "processor end": lambda _patch, p: p.add_span_processor(BrokenEnd()),
+    "incoming": patched(propagation, "skim"),
+    "start": patched(Recorder, "start"),
+    "attributes": patched(spans, "request_attributes"),
+    "baggage": patched(Exchange, "_with_ids"),
+    "set attribute": patched(Span, "set_attribute"),
+    "set attributes": patched(Span, "set_attributes"),
+    "matched": patched(ServerSpan, "matched"),
+    "put": patched(ServerSpan, "put"),
+    "record exception": patched(Span, "record_exception"),
+    "set status": patched(Span, "set_status"),
+    "end": patched(ServerSpan, "end"),
+    "span name": patched(spans, "span_name"),
+    "outcome": patched(spans, "set_outcome"),
+    "headers": patched(HeaderWriter, "write"),
+}
+
+
+@pytest.mark.parametrize("stage", BREAKS)
+def test_t01_tracing_that_fails_changes_no_answer(
+    stage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
+    BREAKS[stage](monkeypatch, provider)
+    app = Flask("answers")
+    BodyTrace(
+        app,
+        tracer_provider=provider,
+        ids="order.id=orderId,item=path:item",
+        baggage=True,
+        response_headers="x-trace,server-timing",
+    )
+    app.logger.disabled = True
+
+    @app.post("/orders/<item>")
+    def order(item: str) -> dict[str, Any]:
+        trace = current_trace()
+        assert trace is not None
+        assert len(g.trace.trace_id) == 32
+        assert g.trace.headers() is not None
+        once, again = request.get_json(), request.stream.read()
+        return {"item": item, "once": once, "again": again.decode()}
+
+    @app.get("/stream")
+    def stream() -> Response:
+        return Response(iter([b"a", b"b"]))
+
+    @app.get("/fails")
+    def fails() -> str:
+        return str(1 // 0)
+
+    client = app.test_client()
+    for _ in range(2):
+        response = client.post("/orders/shoe", json={"orderId": "A"})
+        assert response.json == {
+            "item": "shoe",
+            "once": {"orderId": "A"},
+            "again": '{"orderId": "A"}',
+        }
+        assert client.get("/stream").data == b"ab"
+        assert client.get("/fails").status_code == 500
+        assert client.get("/nowhere").status_code == 404
+    reports = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert reports
+    assert len({record.getMessage() for record in reports}) == len(reports)
+    assert all(record.name == "flask_bodytrace" for record in reports)
+    assert all(record.exc_info and record.exc_info[0] is Unexpected for record in reports)
+
+
+class BrokenPropagator(TextMapPropagator):
+    extract = fail
+    inject = fail
+    fields: Any = frozenset()
+
+
+def test_t01_a_propagator_that_fails_changes_no_answer(
+    make_app: Callable[..., Flask],
+    propagators: Callable[[TextMapPropagator], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    propagators(BrokenPropagator())
+    app = make_app()
+    app.add_url_rule(
+        "/", view_func=lambda: request.get_data() + request.get_data(), methods=["POST"]
+    )
+    for _ in range(2):
+        assert app.test_client().post("/", data=b"body").data == b"bodybody"
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+
+
+def test_t01_a_trust_callable_that_fails_changes_no_answer(
+    make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(incoming=fail)
+    app.add_url_rule(
+        "/", view_func=lambda: request.get_data() + request.get_data(), methods=["POST"]
+    )
+    for _ in range(2):
+        assert app.test_client().post("/", data=b"body").data == b"bodybody"
+    assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+
+
+def test_t01_the_body_is_released_after_a_failed_begin(
+    make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app()
+    kept: list[Any] = []
+
+    @app.post("/")
+    def view() -> str:
+        kept.append(request.stream)
+        return ""
+
+    monkeypatch.setattr(propagation, "read", fail)
+    app.test_client().post("/", data=b"body").close()
+    with pytest.raises(ValueError, match="over"):
+        kept[0].read()
+
+
+@pytest.mark.parametrize("variable", ["true", "TRUE"])
+def test_otel_sdk_disabled(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", variable)
+    app = Flask("disabled")
+    BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False), ids="orderId")
+
+    @app.post("/")
+    def view() -> dict[str, Any]:
+        return {"ids": dict(g.trace.ids), "sampled": g.trace.sampled, "out": g.trace.headers()}
+
+    client = app.test_client()
+    caller = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    alone = client.post("/", json={"orderId": "A"})
+    below = client.post("/", json={"orderId": "A"}, headers=caller)
+    assert alone.json == {"ids": {"orderId": "A"}, "sampled": False, "out": {}}
+    # The caller's context passes through, and nobody claims its span.
+    assert below.json == {"ids": {"orderId": "A"}, "sampled": True, "out": caller}
+    for response in (alone, below):
+        assert not {"X-Trace-ID", "X-Span-ID"} & set(dict(response.headers))
+
+
+# Exporters
+
+
+@pytest.fixture(params=["gone", "silent", "refusing"])
+def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "refusing":
+        refuse = Flask("refuse")
+        refuse.add_url_rule("/v1/traces", view_func=lambda: ("no", 503), methods=["POST"])
+        server = make_server("127.0.0.1", 0, refuse, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.port}/v1/traces"
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+        return
+    # Accepts and never answers; or, closed, is not even there.
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        port = listener.getsockname()[1]
+        if request.param == "gone":
+            listener.close()
+        yield f"http://127.0.0.1:{port}/v1/traces"
+
+
+def timed(client: Any, times: int) -> float:
+    """The median of `times` requests, seconds."""
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        client.post("/", json={"orderId": "A"})
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def living_spans() -> int:
+    gc.collect()
+    return sum(issubclass(type(thing), ReadableSpan) for thing in gc.get_objects())
+
+
+def test_a_collector_that_is_gone_silent_or_refusing_is_not_felt(
+    endpoint: str,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    apps = []
+    reader: Any = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    exporter = OTLPSpanExporter(endpoint, timeout=1)
+    processor = BatchSpanProcessor(
+        exporter,
+        max_queue_size=64,
+        max_export_batch_size=16,
+        schedule_delay_millis=10,
+        meter_provider=meters,
+    )
+    for processors in ([processor], []):
+        provider = TracerProvider(shutdown_on_exit=False)
+        for each in processors:
+            provider.add_span_processor(each)
+        app = Flask("exports")
+        BodyTrace(app, tracer_provider=provider, ids="orderId")
+        app.add_url_rule("/", view_func=lambda: "", methods=["POST"])
+        apps.append(app.test_client())
+    exporting, plain = apps
+    timed(exporting, 100)
+    timed(plain, 100)
+    # Ratios of medians in one run, alternating, so that a busy machine slows both.
+    ratios = [timed(exporting, 60) / timed(plain, 60) for _ in range(5)]
+    assert min(ratios) < 3
+    before = living_spans()
+    timed(exporting, 300)
+    # What is in the queue and in the batch being exported comes and goes; no more is kept.
+    assert living_spans() - before <= 64 + 16
+    exporter.shutdown()  # type: ignore[no-untyped-call]
+    processor.shutdown()  # type: ignore[no-untyped-call]
+    dropped = [
+        point.value
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "otel.sdk.processor.span.processed"
+        for point in metric.data.data_points
+        if point.attributes.get("error.type") == "queue_full"
+    ]
+    # A refusal comes fast enough for the queue to stay short; silence does not.
+    assert dropped or request.node.callspec.params["endpoint"] != "silent"
+    # 700 spans were made in all; what is logged goes by batches, and not by spans.
+    problems = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert 0 < len(problems) < 700 / 8
+    meters.shutdown()

@@ -1,0 +1,194 @@
+"""The SDK that is set up from the standard variables where nobody else did."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, g
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from flask_bodytrace import BodyTrace
+from flask_bodytrace.otel import sdk
+
+START = """
+import threading
+from flask import Flask, g
+from opentelemetry import trace
+from flask_bodytrace import BodyTrace
+
+app = Flask("shop")
+app.add_url_rule("/", view_func=lambda: g.trace.trace_id)
+"""
+
+
+def script(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", START + text],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_any_variable_there_is_a_provider_and_no_exporter() -> None:
+    done = script(
+        "BodyTrace(app)\n"
+        "assert app.test_client().get('/').text != '0' * 32\n"
+        "provider = trace.get_tracer_provider()\n"
+        "print(provider.resource.attributes['service.name'],"
+        " len(provider._active_span_processor._span_processors), threading.active_count())\n"
+    )
+    assert (done.stdout, done.stderr) == ("shop 0 1\n", "")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OTEL_SERVICE_NAME": "named"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "service.name=named,service.version=2"},
+    ],
+)
+def test_the_service_has_its_name_from_the_variables(environment: dict[str, str]) -> None:
+    done = script(
+        "BodyTrace(app)\nprint(trace.get_tracer_provider().resource.attributes['service.name'])\n",
+        **environment,
+    )
+    assert done.stdout == "named\n"
+
+
+def test_the_console_exporter_prints_each_span_as_it_ends() -> None:
+    done = script(
+        "BodyTrace(app)\nprint('before', flush=True)\napp.test_client().get('/')\nprint('after')\n",
+        OTEL_TRACES_EXPORTER="console",
+    )
+    before, rest = done.stdout.split("before\n")
+    span, after = rest.split("after\n")
+    assert (before, after) == ("", "")
+    assert json.loads(span)["name"] == "GET /"
+
+
+@pytest.mark.parametrize("exporter", ["otlp", "zipkin", "otlp,zipkin"])
+def test_no_thread_before_the_first_sampled_span_has_ended(exporter: str) -> None:
+    done = script(
+        "BodyTrace(app)\n"
+        "client = app.test_client()\n"
+        "counts = [threading.active_count()]\n"
+        "client.get('/', headers={'traceparent': f'00-{1:032x}-{1:016x}-00'})\n"
+        "counts.append(threading.active_count())\n"
+        "client.get('/')\n"
+        "client.get('/')\n"
+        "counts.append(threading.active_count())\n"
+        "print(counts, flush=True)\n"
+        # Nobody listens: no waiting for what cannot be delivered.
+        "import os\n"
+        "os._exit(0)\n",
+        OTEL_TRACES_EXPORTER=exporter,
+    )
+    assert done.stdout == f"[1, 1, {2 + exporter.count(',')}]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fix"),
+    [
+        ("OTEL_TRACES_EXPORTER", "jaeger", "install"),
+        ("OTEL_PYTHON_ID_GENERATOR", "xray", "install"),
+    ],
+)
+def test_what_is_not_installed_is_said_at_start(variable: str, value: str, fix: str) -> None:
+    done = script("BodyTrace(app)\n", **{variable: value})
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "ConfigError" in last
+    assert f"{variable}='{value}'" in last
+    assert fix in last
+
+
+@pytest.mark.parametrize("value", ["", "none"])
+def test_none_is_no_exporter(value: str) -> None:
+    done = script(
+        "BodyTrace(app)\n"
+        "print(len(trace.get_tracer_provider()._active_span_processor._span_processors))\n",
+        OTEL_TRACES_EXPORTER=value,
+    )
+    assert done.stdout == "0\n"
+
+
+def test_a_provider_that_is_set_already_is_used() -> None:
+    done = script(
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "provider = TracerProvider()\n"
+        "trace.set_tracer_provider(provider)\n"
+        "BodyTrace(app)\n"
+        "print(app.extensions['bodytrace'].plan.provider is provider)\n",
+        OTEL_TRACES_EXPORTER="nonsense",
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_a_disabled_sdk_needs_no_id_generator() -> None:
+    done = script(
+        "BodyTrace(app, ids='orderId', trace_key='orderId')\n"
+        "print(app.test_client().get('/').text)\n",
+        OTEL_SDK_DISABLED="true",
+    )
+    assert (done.stdout, done.stderr) == ("0" * 32 + "\n", "")
+
+
+class Counting(SpanProcessor):
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+        self.stopped = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span)
+
+    def shutdown(self) -> None:
+        self.stopped += 1
+
+
+def test_processors_made_at_the_same_time_leave_one() -> None:
+    together = threading.Barrier(2)
+    made: list[Counting] = []
+
+    def make() -> SpanProcessor:
+        together.wait(10)
+        made.append(Counting())
+        return made[-1]
+
+    deferred = sdk.DeferredProcessor(make)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(deferred)
+    tracer = provider.get_tracer("tests")
+    threads = [threading.Thread(target=lambda: tracer.start_span("s").end()) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted((len(each.ended), each.stopped) for each in made) == [(0, 1), (2, 0)]
+    provider.shutdown()
+    assert sorted(each.stopped for each in made) == [1, 1]
+
+
+@pytest.fixture
+def given() -> Iterator[TracerProvider]:
+    provider = TracerProvider(shutdown_on_exit=False)
+    yield provider
+    provider.shutdown()
+
+
+def test_a_provider_that_is_given_comes_first(given: TracerProvider, spans: Any) -> None:
+    given.add_span_processor(SimpleSpanProcessor(spans))
+    app = Flask("given")
+    BodyTrace(app, tracer_provider=given)
+    app.add_url_rule("/", view_func=lambda: g.trace.trace_id)
+    app.test_client().get("/")
+    assert spans.server()

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 from opentelemetry import propagate
 from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
+
+from .otel.processors import is_disabled, processors_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -44,6 +45,7 @@ def findings(app: Flask, state: State) -> list[Finding]:
         return [Finding("warning", "BODYTRACE_ENABLED is off: the application is left untouched")]
     found = [
         *_provider(state.plan.provider),
+        *_fast_path(state.plan.why_not_fast),
         *_endpoint(),
         *_instrumentations(app),
         *_limits(app, state.settings),
@@ -64,12 +66,10 @@ def _provider(provider: Any) -> Iterator[Finding]:
                 "error", f"the tracer provider is a {type(provider).__name__}: no span is recorded"
             )
         return
-    if getattr(provider, "_disabled", False):
+    if is_disabled(provider):
         yield Finding("error", "OTEL_SDK_DISABLED is set: no span is recorded")
         return
-    # The SDK has no public way to ask.
-    processors = getattr(provider._active_span_processor, "_span_processors", None)
-    if processors == ():
+    if processors_of(provider) == ():
         yield Finding(
             "error",
             "no exporter: spans are made and dropped; set OTEL_TRACES_EXPORTER (otlp, zipkin, "
@@ -83,6 +83,14 @@ def _provider(provider: Any) -> Iterator[Finding]:
             "warning",
             "BodyTrace uses a tracer provider of its own, other instrumentations the global one: "
             "their spans go to another place",
+        )
+
+
+def _fast_path(reason: str) -> Iterator[Finding]:
+    if reason:
+        yield Finding(
+            "warning",
+            f"OpenTelemetry's SDK makes the server spans, which takes longer, because {reason}",
         )
 
 
@@ -113,8 +121,10 @@ def _instrumentations(app: Flask) -> Iterator[Finding]:
             "instead of a second one made, but BODYTRACE_TRACE_KEY, BODYTRACE_INCOMING and our "
             "metrics are without effect; leave one of the two out",
         )
-    layer: Any = app.__dict__.get("wsgi_app")
-    while layer is not None:
+    layer: Any = app.wsgi_app
+    seen: set[int] = set()
+    while layer is not None and id(layer) not in seen:
+        seen.add(id(layer))
         if isinstance(layer, OpenTelemetryMiddleware):
             yield Finding(
                 "warning",
@@ -125,7 +135,7 @@ def _instrumentations(app: Flask) -> Iterator[Finding]:
         layer = next(
             (
                 inner
-                for name in ("wsgi", "app", "wsgi_app", "application", "_app")
+                for name in ("wsgi", "app", "wsgi_app", "application", "_inner", "_app")
                 if (inner := getattr(layer, name, None)) is not None and callable(inner)
             ),
             None,
@@ -172,8 +182,7 @@ def _context(settings: Settings) -> Iterator[Finding]:
 
 
 def _carries_baggage(textmap: Any) -> bool:
-    inner = textmap._propagators if isinstance(textmap, CompositePropagator) else [textmap]
-    return any("baggage" in propagator.fields for propagator in inner)
+    return "baggage" in getattr(textmap, "fields", ())
 
 
 def _privacy(settings: Settings) -> Iterator[Finding]:
@@ -201,7 +210,7 @@ def _traced(app: Flask, rule: Rule, state: State) -> str:
     if plan is None:
         return "off"
     host = app.config.get("SERVER_NAME") or "localhost"
-    if plan.excluded is not None and plan.excluded.search(f"http://{host}{_example(rule)}"):
+    if plan.excluded.match({"HTTP_HOST": host, "PATH_INFO": _example(rule)}):
         return "excluded"
     return "yes"
 

@@ -247,7 +247,7 @@ class _Outbound:
         span = get_current_span()
         if sent_in(headers) is None and span.get_span_context().is_valid:
             _inject(headers)
-        calls = getattr(otel_context.get_value(TRACE_KEY), "calls", None)
+        calls = getattr(otel_context.get_value(TRACE_KEY), "relayed", None)
         return None if calls is None else calls.sending(name_of(method, url), span)
 
     def answered(

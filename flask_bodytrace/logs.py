@@ -19,13 +19,13 @@ from functools import wraps
 from typing import Any, Protocol, cast
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
-from .trace.current import TRACE_KEY, TraceSource
+from .trace.current import TRACE_KEY
 
 
-class _Logged(TraceSource, Protocol):
-    """What is asked of the request being handled; an `Exchange` is one."""
+class _LoggedRequest(Protocol):
+    """What is asked of the request being handled; it is the current trace."""
 
     @property
     def logs(self) -> bool: ...
@@ -36,31 +36,40 @@ class _Logged(TraceSource, Protocol):
     @property
     def known_ids(self) -> Mapping[str, str]: ...
 
+    @property
+    def correlation_id(self) -> str | None: ...
+
+    @property
+    def span(self) -> Span: ...
+
 
 def fields() -> dict[str, Any]:
     """What a log record made here and now says of the trace; empty outside of a request.
 
     ``otelTraceID`` (32 hex digits) and ``otelSpanID`` (16) are those of the current span, be it the
     server span or one below; ``otelTraceSampled`` is a bool, ``otelServiceName`` the resource's
-    ``service.name``. The business ids found so far come under their own names.
+    ``service.name``. ``correlation_id`` is the caller's X-Trace-ID where that is no trace id. The
+    business ids found so far come under their own names.
     """
-    source = cast("_Logged | None", otel_context.get_value(TRACE_KEY))
+    source = cast("_LoggedRequest | None", otel_context.get_value(TRACE_KEY))
     return {} if source is None else _fields(source)
 
 
-def _fields(source: _Logged) -> dict[str, Any]:
+def _fields(source: _LoggedRequest) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     span_context = get_current_span().get_span_context()
     if not span_context.is_valid:
         span_context = source.span.get_span_context()
-    if not span_context.is_valid:
-        return dict(source.known_ids)
-    return {
-        "otelTraceID": format_trace_id(span_context.trace_id),
-        "otelSpanID": format_span_id(span_context.span_id),
-        "otelTraceSampled": span_context.trace_flags.sampled,
-        "otelServiceName": source.service_name,
-        **source.known_ids,
-    }
+    if span_context.is_valid:
+        values = {
+            "otelTraceID": format_trace_id(span_context.trace_id),
+            "otelSpanID": format_span_id(span_context.span_id),
+            "otelTraceSampled": span_context.trace_flags.sampled,
+            "otelServiceName": source.service_name,
+        }
+    if source.correlation_id is not None:
+        values["correlation_id"] = source.correlation_id
+    return {**values, **source.known_ids}
 
 
 class TraceLogFilter(logging.Filter):
@@ -103,7 +112,7 @@ def install() -> None:
     @wraps(previous)
     def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = previous(self, *args, **kwargs)
-        source = cast("_Logged | None", otel_context.get_value(TRACE_KEY))
+        source = cast("_LoggedRequest | None", otel_context.get_value(TRACE_KEY))
         if source is not None and source.logs:
             _put(record, _fields(source))
         return record

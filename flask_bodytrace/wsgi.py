@@ -16,9 +16,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from .body.cached import CachedBody
 from .body.stream import BodyStream
-from .extension import make_plan
-from .flow.exchange import run
-from .flow.plan import Plan, Route
+from .flow.plan import Framework, Plan, Route, make_plan
+from .flow.run import run
 from .settings import load
 
 if TYPE_CHECKING:
@@ -60,15 +59,13 @@ class BodyTraceMiddleware:
         loaded = load({}, settings)
         if not loaded.enabled:
             return
-        framework: dict[str, Any] = {}
-        if route_of is not None:
-            framework["route_of"] = _routes(route_of)
+        framework = Framework() if route_of is None else Framework(route_of=_routes(route_of))
         self._plan = make_plan(
             loaded,
             name=name,
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
-            **framework,
+            framework=framework,
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import Span as SdkSpan
 
-    from flask_bodytrace.trace.headers import Header, Names
+    from flask_bodytrace.otel.sampling import SpanIds
+    from flask_bodytrace.trace.headers import Header
 
 
 BUDGET = 3072
@@ -110,7 +111,7 @@ class RelayedCalls:
         return self._left >= 0
 
     def metrics(
-        self, span: Span, names: Names, name: str, status: int
+        self, span: Span, names: SpanIds, name: str, status: int
     ) -> Callable[[int], list[str]]:
         """What writes the request's subtree as Server-Timing metrics into a number of bytes.
 
@@ -249,12 +250,12 @@ class Outbound:
 class _Collector(SpanProcessor):
     """Shows every span to the request in whose context it starts."""
 
-    ignores_server_spans = True
-    """Those of our own are shown by the `Exchange` that starts them."""
+    ignores_fast_spans = True
+    """Those are shown by the request that starts them."""
 
     def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
         source = otel_context.get_value(TRACE_KEY, parent_context)
-        calls = getattr(source, "calls", None)
+        calls = getattr(source, "relayed", None)
         if calls is not None:
             calls.started(span)
 

@@ -1,26 +1,45 @@
-"""What Flask hands to a view: the request, its body re-readable in any order, and ``g.trace``."""
+"""The current request, and ``g.trace``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import has_request_context
-from flask import request as current_request
+from flask import current_app, has_request_context, request
 
+from flask_bodytrace.flow.begin import unserved
 from flask_bodytrace.trace.current import TRACE_KEY
 
 if TYPE_CHECKING:
-    pass
+    from flask import Request
+
+    from flask_bodytrace.flow.exchange import Exchange
+    from flask_bodytrace.flow.plan import Plan
+
+
+def current_request() -> Request:
+    """The request itself, not the proxy, which would look for it at every attribute."""
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
+
+
+def exchange_of(environ: dict[str, Any], plan: Plan) -> Exchange:
+    """The trace of a request; made now if it did not come through ``app.wsgi_app``."""
+    found: Exchange | None = environ.get(TRACE_KEY)
+    return unserved(plan, environ) if found is None else found
 
 
 class _TraceOnG:
-    """Gives ``g`` a `trace` that is the current request's, however ``g`` is shared or copied."""
+    """Gives ``g`` a `trace`: the current request's.
+
+    Looked up, not stored: one ``g`` may be shared by requests that are made inside another one, and
+    a copy of a request's context in a thread has a ``g`` of its own.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name == "trace" and has_request_context():
-            source = current_request.environ.get(TRACE_KEY)
-            if source is not None:
-                return source.trace
+            state = current_app.extensions.get("bodytrace")
+            if state is not None and state.plan is not None:
+                return exchange_of(request.environ, state.plan)
         inherited = getattr(super(), "__getattr__", None)
         if inherited is None:
             raise AttributeError(name)
@@ -34,7 +53,7 @@ class _TraceOnG:
         return hasattr(self, item) if item == "trace" else item in self.__dict__
 
 
-def tracing_globals(globals_class: type[Any]) -> type[Any]:
+def with_trace(globals_class: type[Any]) -> type[Any]:
     """`globals_class`, the class of ``g``, with a `trace` attribute."""
     if issubclass(globals_class, _TraceOnG):
         return globals_class

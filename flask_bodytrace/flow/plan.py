@@ -1,29 +1,47 @@
-"""What one application's requests need, made from its settings once."""
+"""What one application's requests need, made from its settings once and never changed."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    import re
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NoOpTracer, get_tracer
 
+from flask_bodytrace.body.cached import BodyRules
+from flask_bodytrace.body.pool import BufferPool
+from flask_bodytrace.exceptions import ConfigError
+from flask_bodytrace.ids.extractor import compile_rules
+from flask_bodytrace.otel import sdk
+from flask_bodytrace.otel.fast_path import fast_path
+from flask_bodytrace.otel.id_generator import BusinessIdGenerator
+from flask_bodytrace.trace.attributes import known_methods
+from flask_bodytrace.trace.exclusions import Exclusions
+from flask_bodytrace.trace.header_capture import (
+    HeaderCapture,
+    request_capture,
+    response_capture,
+)
+from flask_bodytrace.trace.header_writer import HeaderWriter
+from flask_bodytrace.trace.metrics import ServerMetrics
+from flask_bodytrace.trace.redact import Redactor
+from flask_bodytrace.version import __version__
+
+if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-    from flask_bodytrace.body.cached import BodyRules
     from flask_bodytrace.calls.relay import Relay
     from flask_bodytrace.ids.extractor import IdExtractor
-    from flask_bodytrace.otel.fast_span import Recorder
+    from flask_bodytrace.otel.fast_path import FastPath
+    from flask_bodytrace.settings import Settings
     from flask_bodytrace.trace.capture import BodyCapture
-    from flask_bodytrace.trace.headers import HeaderWriter
-    from flask_bodytrace.trace.metrics import ServerMetrics
-    from flask_bodytrace.trace.redact import Redactor
-
 
 _log = logging.getLogger("flask_bodytrace")
+_SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
 
 class Route(NamedTuple):
@@ -33,43 +51,63 @@ class Route(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-@dataclass(slots=True, eq=False)
-class Plan:
-    """What the settings of one application were made into, once: plain values and callables.
+def _nothing(_environ: object) -> None:
+    return None
 
-    :param route_of: environ -> what the framework matched; None before that, or if it cannot tell.
-    :param late_span: whether somebody else starts the server span after us; None as long as nobody
-        does, which may change any time.
-    :param recorder: makes our spans; None where the tracer has to make them.
-    :param span_of: environ -> the server span somebody else started since; None before that.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framework:
+    """What a web framework tells of a request, from its environ.
+
+    :param route_of: what was matched; None before that, or if it cannot tell.
+    :param has_route: whether the URL and its method will be matched, asked before they are; None
+        if it cannot tell.
+    :param span_of: the server span somebody else started since; None before that.
     """
+
+    route_of: Callable[[WSGIEnvironment], Route | None] = _nothing
+    has_route: Callable[[WSGIEnvironment], bool] | None = None
+    span_of: Callable[[WSGIEnvironment], Span | None] = _nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Plan:
+    """What the settings of one application were made into: plain values and callables."""
 
     provider: TracerProvider
     tracer: Tracer
+    fast: FastPath | None
+    """Makes our spans; None where the tracer has to make them."""
+    why_not_fast: str
+    """Why the tracer has to make them; empty if there is nothing to say."""
+    service_name: str
+
     bodies: BodyRules
     ids: IdExtractor
     scan_limit: int
+    finds_ids_when_routed: bool
+    """Whether ids can wait until the URL is matched: nobody needs them before."""
     trace_key: str
     hash_key: str = field(repr=False)
     baggage: bool
+    chooses_trace_id: bool
+
     incoming: Any
-    excluded: re.Pattern[str] | None
+    excluded: Exclusions
+    known_methods: frozenset[str]
+    route_of: Callable[[WSGIEnvironment], Route | None]
+    has_route: Callable[[WSGIEnvironment], bool] | None
+    span_of: Callable[[WSGIEnvironment], Span | None]
+
     headers: HeaderWriter | None
     metrics: ServerMetrics | None
     capture: BodyCapture | None
     redactor: Redactor
-    chooses_trace_id: bool
-    captures_request_headers: bool
-    captures_response_headers: bool
-    route_of: Callable[[WSGIEnvironment], Route | None] = lambda _environ: None
-    late_span: Callable[[], bool] | None = None
-    span_of: Callable[[WSGIEnvironment], Span | None] = lambda _environ: None
-    logs: bool = False
-    relay: Relay | None = None
-    recorder: Recorder | None = None
-    is_direct: bool = False
-    """Whether nothing of the application's own comes between us and Flask's own ``wsgi_app``."""
-    service_name: str = ""
+    request_headers: HeaderCapture
+    response_headers: HeaderCapture
+    logs: bool
+    relay: Relay | None
+
     reported: set[str] = field(default_factory=set)
 
     def report(self, stage: str) -> None:
@@ -77,3 +115,92 @@ class Plan:
         if stage not in self.reported:
             self.reported.add(stage)
             _log.exception("tracing failed at %r; the request goes on without (logged once)", stage)
+
+
+def make_plan(
+    settings: Settings,
+    *,
+    name: str,
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    framework: Framework,
+) -> Plan:
+    """Make the settings of one application into what its requests need.
+
+    :param name: the service name where ``OTEL_*`` gives none.
+    :raises ConfigError: what is configured cannot work together.
+    """
+    provider = sdk.tracer_provider(tracer_provider, name)
+    tracer = get_tracer("flask_bodytrace", __version__, provider, _SCHEMA)
+    chooses = isinstance(getattr(tracer, "id_generator", None), BusinessIdGenerator)
+    # A tracer that makes no spans (OTEL_SDK_DISABLED) needs no ids for them.
+    if settings.trace_key and not chooses and not isinstance(tracer, NoOpTracer):
+        raise ConfigError(
+            f"BODYTRACE_TRACE_KEY={settings.trace_key!r} needs a tracer provider with "
+            "flask_bodytrace's id generator: set OTEL_PYTHON_ID_GENERATOR=bodytrace, or make it "
+            "with TracerProvider(id_generator=BusinessIdGenerator()), or pass no provider"
+        )
+    fast, why_not_fast = fast_path(tracer)
+    metrics = None
+    if settings.metrics:
+        metrics = ServerMetrics(sdk.meter_provider(meter_provider, name))
+    resource = getattr(provider, "resource", Resource.get_empty())
+    service_name = str(resource.attributes.get("service.name", name))
+    redactor = Redactor(settings.redact)
+    capture = None
+    if settings.capture_body != "never":
+        from flask_bodytrace.trace.capture import BodyCapture
+
+        capture = BodyCapture(
+            settings.capture_limit, redactor, always=settings.capture_body == "always"
+        )
+    relay = None
+    if settings.relay_calls:
+        from flask_bodytrace.calls.relay import Relay
+
+        relay = Relay(provider, service_name)
+    if settings.logs:
+        from flask_bodytrace import logs
+
+        logs.install()
+    return Plan(
+        provider=provider,
+        tracer=tracer,
+        fast=fast,
+        why_not_fast=why_not_fast,
+        service_name=service_name,
+        bodies=_body_rules(settings, metrics),
+        ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
+        # A body that is passed on can be read once, and not by us.
+        scan_limit=min(settings.id_scan_limit, settings.body_limit),
+        finds_ids_when_routed=framework.has_route is not None and bool(settings.ids),
+        trace_key=settings.trace_key,
+        hash_key=settings.hash_key,
+        baggage=settings.baggage,
+        chooses_trace_id=chooses,
+        incoming=settings.incoming,
+        excluded=Exclusions(settings.excluded_urls),
+        known_methods=known_methods(),
+        route_of=framework.route_of,
+        has_route=framework.has_route,
+        span_of=framework.span_of,
+        headers=HeaderWriter(settings.response_headers) if settings.response_headers else None,
+        metrics=metrics,
+        capture=capture,
+        redactor=redactor,
+        request_headers=request_capture(redactor),
+        response_headers=response_capture(redactor),
+        logs=settings.logs,
+        relay=relay,
+    )
+
+
+def _body_rules(settings: Settings, metrics: ServerMetrics | None) -> BodyRules:
+    pool = BufferPool(largest=settings.memory_limit, limit=settings.pool_limit)
+    rules = BodyRules(
+        pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
+    )
+    if metrics is None:
+        return rules
+    metrics.observe(pool)
+    return replace(rules, on_event=metrics.body_event)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wsgi import FileWrapper
 
-from flask_bodytrace.otel import context as runtime
+from flask_bodytrace.otel.context import attach, current, detach
+
+from .finish import broke, end_span, finish
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -55,41 +57,41 @@ class TracedResponse:
 
     def __next__(self) -> bytes:
         exchange = self.exchange
-        token = runtime.attach(self._context)
+        token = attach(self._context)
         try:
             if self._iterator is None:
                 self._iterator = iter(self._iterable)
             chunk = next(self._iterator)
-            self._context = runtime.current()
+            self._context = current()
         except StopIteration:
-            exchange.end_span()
+            end_span(exchange)
             raise
         except BaseException as error:
-            exchange.broke(error)
+            broke(exchange, error)
             raise
         finally:
-            runtime.detach(token)
+            detach(token)
         if exchange.remaining >= 0:
             exchange.remaining -= len(chunk)
             if exchange.remaining <= 0:
                 # All that Content-Length promised: test clients may never ask for the end.
-                exchange.end_span()
+                end_span(exchange)
         return chunk
 
     def close(self) -> None:
         """Close the application's iterable, and end the request whatever comes of that."""
         self._is_open = False
         close = getattr(self._iterable, "close", None)
-        token = runtime.attach(self._context)
+        token = attach(self._context)
         try:
             if close is not None:
                 close()
         except BaseException as error:
-            self.exchange.broke(error)
+            broke(self.exchange, error)
             raise
         finally:
-            runtime.detach(token)
-            self.exchange.finish()
+            detach(token)
+            finish(self.exchange)
 
     def __del__(self) -> None:
         # A server that never closes it must not keep the span open for ever. Not here: this may be
@@ -101,13 +103,13 @@ class TracedResponse:
     def end(self) -> None:
         """End the request without closing; a suspended generator ends in its context."""
         self._is_open = False
-        token = runtime.attach(self._context)
+        token = attach(self._context)
         try:
             self._iterator = None
             self._iterable = ()
         finally:
-            runtime.detach(token)
-            self.exchange.finish()
+            detach(token)
+            finish(self.exchange)
 
 
 def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:

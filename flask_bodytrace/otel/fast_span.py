@@ -1,15 +1,17 @@
-"""Server spans made as the SDK's tracer makes them, in a fifth of its steps.
+"""Sampled server spans made without the SDK's detours. Imported by `fast_path` only, guarded.
 
-The SDK asks the sampler, cleans every attribute, makes lists for events and links, and copies the
-span field by field when it ends. Here the sampler's answer is known (`sampling`), the attributes
-are strings and numbers under proper names, and what a span does not have is not made. Where the
-SDK's spans are not as they were when this was written, the SDK makes them (`IS_KNOWN`).
+The SDK's tracer asks the sampler, cleans every attribute, makes lists for events and links, and
+copies a span field by field when it ends. Here the sampler's answer is predicted, the attributes
+are strings and integers under proper names, and what a span does not have is not made.
+
+Everything here leans on private names of the SDK's: the fields of `_Span`, `ReadableSpan` and
+`BoundedAttributes`. `fast_path` compares one span made here with one of the SDK's before it
+believes any of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from threading import Lock
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from opentelemetry.sdk.trace import (
     SpanLimits,
     SpanProcessor,
     SynchronousMultiSpanProcessor,
+    Tracer,
     _Span,
 )
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -35,165 +38,183 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
-    TraceState,
     set_span_in_context,
 )
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 if TYPE_CHECKING:
-    from .sampling import Foresight
-
+    from collections.abc import Iterable
 
 Attributes = dict[str, str | int]
 
-_BLIND = (BatchSpanProcessor, SimpleSpanProcessor)
 _new = object.__new__
 _new_tuple = tuple.__new__
 _UNSET = Status(StatusCode.UNSET)
+_PLAIN = frozenset({int, str})
+_NO_STATE = DEFAULT_TRACE_STATE
 _FLAGS = tuple(map(TraceFlags, range(256)))
 
 
-def span_context(
-    trace_id: int, span_id: int, flags: int, state: TraceState | None, *, is_remote: bool
-) -> SpanContext:
-    """A valid span context, without the checks of its constructor (0.3 us)."""
-    return _new_tuple(
-        SpanContext,
-        (trace_id, span_id, is_remote, _FLAGS[flags], state or DEFAULT_TRACE_STATE, True),
-    )
+class UnknownField(Exception):
+    """An object of the SDK's has a field that this module does not know how to fill."""
 
 
-class Recorder:
-    """Starts the server spans of a tracer, one of the SDK's.
+def _constants(made: object, filled: Iterable[str]) -> dict[str, Any]:
+    """The fields of one of the SDK's objects that are the same in all of them.
 
-    :param foresight: tells what its sampler will say.
+    :param filled: the fields that this module fills for each object.
+    :raises UnknownField: a field is left that objects cannot share.
     """
+    constants = {name: value for name, value in vars(made).items() if name not in set(filled)}
+    for name, value in constants.items():
+        if not (value is None or isinstance(value, bool | int | str)):
+            raise UnknownField(f"{type(made).__name__}.{name}")
+    return constants
 
-    def __init__(self, foresight: Foresight) -> None:
-        tracer = foresight.tracer
-        self.foresight = foresight
-        self.generator = tracer.id_generator
+
+_SPAN_CONSTANTS = _constants(
+    _Span("", INVALID_SPAN_CONTEXT, resource=Resource.get_empty(), limits=SpanLimits()),
+    (
+        *("_attributes", "_context", "_end_time", "_events", "_instrumentation_info"),
+        *("_instrumentation_scope", "_kind", "_limits", "_links", "_lock", "_name", "_parent"),
+        *("_resource", "_sampler", "_span_processor", "_start_time", "_status"),
+    ),
+)
+_ATTRIBUTES_CONSTANTS = _constants(
+    BoundedAttributes(immutable=False), ("_dict", "_lock", "dropped", "max_value_len", "maxlen")
+)
+
+
+class FastTracer:
+    """Starts the sampled server spans of one of the SDK's tracers."""
+
+    def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        several = tracer.span_processor
-        self._several: Any = several
-        if type(several) is not SynchronousMultiSpanProcessor:
-            self._several = _Only((several,))
-        self._seen: object = None
-        self._starting: list[SpanProcessor] = []
-        self._ending: list[SpanProcessor] = []
+
+    @staticmethod
+    def remote_parent(trace_id: str, span_id: str, flags: int) -> SpanContext:
+        """The parent that a valid traceparent names.
+
+        :param trace_id: 32 lower-case hex digits.
+        :param span_id: 16 lower-case hex digits.
+        :param flags: W3C trace flags.
+        """
+        fields = (int(trace_id, 16), int(span_id, 16), True, _FLAGS[flags], _NO_STATE, True)
+        return _new_tuple(SpanContext, fields)
 
     def start(  # noqa: PLR0913, PLR0917 - what a span is made of
         self,
         name: str,
-        context: SpanContext,
+        trace_id: str,
+        span_id: int,
+        flags: int,
         parent: SpanContext | None,
         attributes: Attributes,
         links: list[Link] | None,
         start_time: int,
         current: Mapping[str, Any],
-    ) -> ServerSpan:
-        """A sampled span, started.
+        more: Callable[[], Mapping[str, str]] | None = None,
+    ) -> FastSpan:
+        """A span, started.
 
-        :param attributes: taken over as they are.
+        :param trace_id: 32 lower-case hex digits.
+        :param flags: its own W3C trace flags.
+        :param attributes: the span takes this very dict over.
         :param start_time: nanoseconds since 1970.
-        :param current: what is current, but for a remote `parent`.
+        :param current: the current context; a remote `parent` need not be in it.
+        :param more: gives further attributes; called if a processor looks at spans that start.
         """
         tracer = self._tracer
+        # The constructor of SpanContext checks what is known here.
+        state = _NO_STATE if parent is None else parent.trace_state
+        number = int(trace_id, 16)
+        context = _new_tuple(SpanContext, (number, span_id, False, _FLAGS[flags], state, True))
         limits = tracer._span_limits
-        span: ServerSpan = _new(ServerSpan)
-        span._name = span._first_name = name
-        span._context = context
-        span._kind = SpanKind.SERVER
-        span._parent = parent
-        span._resource = tracer.resource
-        span._instrumentation_info = tracer.instrumentation_info
-        span._instrumentation_scope = tracer._instrumentation_scope
-        span._sampler = tracer.sampler
-        span._span_processor = tracer.span_processor
-        span._limits = limits
-        span._lock = Lock()
-        span._attributes = _bounded(limits, attributes)
-        span._start_time = start_time
-        span._end_time = None
-        span._status = _UNSET
-        span._recorder = self
-        span._has_more = bool(links)
+        span: FastSpan = _new(FastSpan)
+        fields = span.__dict__
+        fields.update(_SPAN_CONSTANTS)
+        fields["_name"] = name
+        fields["_context"] = context
+        fields["_kind"] = SpanKind.SERVER
+        fields["_parent"] = parent
+        fields["_resource"] = tracer.resource
+        fields["_instrumentation_info"] = tracer.instrumentation_info
+        fields["_instrumentation_scope"] = tracer._instrumentation_scope
+        fields["_sampler"] = tracer.sampler
+        fields["_span_processor"] = tracer.span_processor
+        fields["_limits"] = limits
+        fields["_lock"] = Lock()
+        fields["_attributes"] = _bounded(limits, attributes)
+        fields["_start_time"] = start_time
+        fields["_end_time"] = None
+        fields["_status"] = _UNSET
         if links:
-            span._links = span._new_links(links)
-        if self._several._span_processors is not self._seen:
-            self._look()
-        if self._starting:
-            context_below = Context(current)
-            if parent is not None and parent.is_remote:
-                context_below = set_span_in_context(NonRecordingSpan(parent), context_below)
-            for processor in self._starting:
-                processor.on_start(span, parent_context=context_below)
+            fields["_links"] = span._new_links(links)
+        context_below = None
+        for processor in _processors(tracer.span_processor):
+            on_start = processor.on_start
+            if getattr(on_start, "__func__", None) in _IDLE_STARTS or (
+                getattr(type(processor), "ignores_fast_spans", False)
+            ):
+                continue
+            if context_below is None:
+                if more is not None:
+                    span.set_attributes(more())
+                context_below = Context(current)
+                if parent is not None and parent.is_remote:
+                    context_below = set_span_in_context(NonRecordingSpan(parent), context_below)
+            on_start(span, parent_context=context_below)
         return span
 
-    def end(self, span: ServerSpan, ended: ReadableSpan) -> None:
-        """Hand `ended` to all processors there are by now."""
-        processors = self._several._span_processors
-        if processors is not self._seen:
-            self._look()
-        for processor in self._ending:
-            processor._on_ending(span)
-        for processor in processors:
-            processor.on_end(ended)
 
-    def _look(self) -> None:
-        """See which processors do anything but take spans that ended; others are not called."""
-        processors = self._several._span_processors
-        self._starting = [each for each in processors if _watches(each, "on_start")]
-        self._ending = [each for each in processors if _watches(each, "_on_ending")]
-        self._seen = processors
+# Calling a processor costs time even where it does nothing. Which functions do nothing is noted
+# here, before anybody can have patched them, and looked up on the processor itself for every span:
+# a method set on the instance or a patched class is called as the SDK would call it.
+_IDLE_STARTS = frozenset(
+    kind.on_start for kind in (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
+)
+_IDLE_ENDINGS = frozenset(
+    kind._on_ending for kind in (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
+)
+_MULTI = vars(SynchronousMultiSpanProcessor)
+_MULTI_METHODS = {name: _MULTI[name] for name in ("on_start", "_on_ending", "on_end")}
 
 
-@dataclass(frozen=True)
-class _Only:
-    """A processor that is not several, as if it were."""
-
-    _span_processors: tuple[SpanProcessor]
-
-
-def _watches(processor: SpanProcessor, method: str) -> bool:
-    kind = type(processor)
-    return not (
-        kind in _BLIND
-        or getattr(kind, method) is getattr(SpanProcessor, method)
-        or getattr(kind, "ignores_server_spans", False)
-    )
+def _processors(processor: Any) -> tuple[SpanProcessor, ...]:
+    """The processors behind the SDK's usual one, which only passes on; any other one itself."""
+    if type(processor) is SynchronousMultiSpanProcessor and not (
+        _MULTI_METHODS.keys() & processor.__dict__.keys()
+    ):
+        for name, function in _MULTI_METHODS.items():
+            if _MULTI[name] is not function:
+                return (processor,)
+        return processor._span_processors
+    return (processor,)
 
 
 def _bounded(limits: SpanLimits, attributes: Attributes) -> BoundedAttributes:
     most, longest = limits.max_span_attributes, limits.max_span_attribute_length
     if longest is not None or (most is not None and len(attributes) > most):
         return BoundedAttributes(most, attributes, immutable=False, max_value_len=longest)
-    store: BoundedAttributes = _new(BoundedAttributes)
-    store._dict = attributes  # type: ignore[assignment]
-    store.maxlen = most
-    store.dropped = 0
-    store.max_value_len = None
-    store._lock = Lock()
-    store._immutable = False
-    return store
+    bounded: BoundedAttributes = _new(BoundedAttributes)
+    bounded.__dict__.update(
+        _ATTRIBUTES_CONSTANTS,
+        _dict=attributes,
+        _lock=Lock(),
+        maxlen=most,
+        dropped=0,
+        max_value_len=None,
+    )
+    return bounded
 
 
-class ServerSpan(_Span):
-    """One of the SDK's spans: `Recorder.start` makes it, `end` hands it to the processors.
+class FastSpan(_Span):
+    """One of the SDK's spans; `FastTracer.start` makes it, `end` hands it to the processors.
 
-    Events and links are made when the first comes.
+    Its lists of events and links are made when the first comes.
     """
 
     __new__ = object.__new__
-
-    _first_name: str
-    _recorder: Recorder
-    _has_more: bool
-    """Whether there are lists of events and links."""
-    _trace_config = None
-    _record_exception = True
-    _set_status_on_exception = True
-    _record_end_metrics = None
 
     def __getattr__(self, name: str) -> Any:
         if name == "_events":
@@ -202,28 +223,32 @@ class ServerSpan(_Span):
             made = BoundedList(self._limits.max_links)
         else:
             raise AttributeError(name)
-        self._has_more = True
         # Another thread may have been faster.
         return self.__dict__.setdefault(name, made)
 
-    def put(self, name: str, value: str | int) -> None:
-        """As `set_attribute`, for what needs no cleaning."""
-        store: Any = self._attributes
-        held = store._dict
+    def set_attribute(self, key: str, value: Any) -> None:
+        """As the SDK's; a route or a status code needs no cleaning."""
+        bounded: Any = self._attributes
+        held = bounded._dict
         if (
-            self._end_time is None
-            and store.max_value_len is None
-            and (store.maxlen is None or len(held) < store.maxlen)
+            type(value) in _PLAIN
+            and key
+            and type(key) is str
+            and self._end_time is None
+            and bounded.max_value_len is None
+            and (bounded.maxlen is None or len(held) < bounded.maxlen)
+            and key not in held
         ):
-            held[name] = value
+            held[key] = value
         else:
-            self.set_attribute(name, value)
+            super().set_attribute(key, value)
 
-    def matched(self, route: str) -> None:
-        """The URL matched `route`: be called by it, unless somebody chose a name already."""
-        if self._name is self._first_name and self._end_time is None:
-            self._name = f"{self._first_name} {route}"
-        self.put("http.route", route)
+    def update_name(self, name: str) -> None:
+        """As the SDK's."""
+        if self._end_time is None:
+            self._name = name
+        else:
+            super().update_name(name)
 
     def end(self, end_time: int | None = None) -> None:
         """End it, once; as the SDK's."""
@@ -235,45 +260,27 @@ class ServerSpan(_Span):
         if not first:
             super().end(end_time)  # which says so in the log
             return
+        fields = self.__dict__
         ended: ReadableSpan = _new(ReadableSpan)
-        ended._name = self._name
-        ended._context = self._context
-        ended._kind = self._kind
-        ended._parent = self._parent
-        ended._resource = self._resource
-        ended._instrumentation_info = self._instrumentation_info
-        ended._instrumentation_scope = self._instrumentation_scope
-        ended._attributes = self._attributes
-        ended._start_time = self._start_time
-        ended._end_time = self._end_time
-        ended._status = self._status
-        ended._events = self._events if self._has_more else ()
-        ended._links = self._links if self._has_more else ()
-        self._recorder.end(self, ended)
-
-
-def _is_known() -> bool:
-    """Whether the SDK's objects have the fields that are put into them here, and no others."""
-    try:
-        known = vars(_Span("", INVALID_SPAN_CONTEXT, resource=Resource.get_empty())).keys()
-        ended = vars(ReadableSpan("", resource=Resource.get_empty())).keys()
-        store = vars(BoundedAttributes()).keys()
-    except Exception:  # noqa: BLE001 - whatever it is, it is not what is known here
-        return False
-    return (
-        known
-        == {
-            *("_attributes", "_context", "_end_time", "_events", "_instrumentation_info"),
-            *("_instrumentation_scope", "_kind", "_limits", "_links", "_lock", "_name", "_parent"),
-            *("_record_end_metrics", "_record_exception", "_resource", "_sampler"),
-            *("_set_status_on_exception", "_span_processor", "_start_time", "_status"),
-            "_trace_config",
-        }
-        and ended <= known
-        and store == {"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"}
-        and len(INVALID_SPAN_CONTEXT) == len(span_context(1, 1, 0, None, is_remote=True))
-    )
-
-
-IS_KNOWN = _is_known()
-"""Whether the SDK's spans are those this was written for."""
+        ended.__dict__.update(
+            _name=fields["_name"],
+            _context=fields["_context"],
+            _kind=fields["_kind"],
+            _parent=fields["_parent"],
+            _resource=fields["_resource"],
+            _instrumentation_info=fields["_instrumentation_info"],
+            _instrumentation_scope=fields["_instrumentation_scope"],
+            _attributes=fields["_attributes"],
+            _start_time=fields["_start_time"],
+            _end_time=fields["_end_time"],
+            _status=fields["_status"],
+            _events=fields.get("_events", ()),
+            _links=fields.get("_links", ()),
+        )
+        processors = _processors(self._span_processor)
+        for processor in processors:
+            on_ending = getattr(processor, "_on_ending", None)
+            if getattr(on_ending, "__func__", None) not in _IDLE_ENDINGS and on_ending is not None:
+                on_ending(self)
+        for processor in processors:
+            processor.on_end(ended)

@@ -1,22 +1,17 @@
-"""Incoming trace context, the X-Trace-ID propagator and the business-key id generator."""
+"""The id generator for traces whose id was chosen: by a business id, or by X-Trace-ID."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-
-if TYPE_CHECKING:
-    pass
-
 
 preset_trace_id: ContextVar[int] = ContextVar("flask_bodytrace.preset_trace_id", default=0)
 """The id the next root span gets from `BusinessIdGenerator`; 0 is a random one."""
 
 
 class BusinessIdGenerator(RandomIdGenerator):
-    """Random ids, but for traces whose id was chosen: from a business key or by X-Trace-ID.
+    """Random ids, except for traces whose id was chosen: by a business id, or by X-Trace-ID.
 
     ``OTEL_PYTHON_ID_GENERATOR=bodytrace`` selects it. The W3C random flag is not claimed for
     chosen ids.

@@ -1,92 +1,119 @@
-"""The server span: attributes by the stable HTTP semantic conventions (v1.23 and later)."""
+"""What a server span says: attributes by the stable HTTP semantic conventions (v1.23 and later)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.instrumentation.wsgi import (
-    collect_custom_request_headers_attributes,
-    collect_custom_response_headers_attributes,
-)
 from opentelemetry.trace import Span, Status, StatusCode
+
+from .redact import Redactor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-from .redact import Redactor
-
 METHODS = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
 )
-"""Methods kept as they are; others are ``_OTHER``, so that clients cannot invent series."""
+"""Methods known unless OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS names others."""
+OTHER = "_OTHER"
+"""What an unknown method counts as, so that clients cannot invent series."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_TEXT = 1024
+# RFC 3986, 3.2.2 and 3.2.3: an IP literal has colons of its own.
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::([0-9]{0,5}))?", re.DOTALL)
+_MAX_PORT = 65535
+
+
+def known_methods() -> frozenset[str]:
+    """The methods kept as they are, by the environment or by default; case counts."""
+    named = os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
+    methods = frozenset(filter(None, (method.strip() for method in named.split(","))))
+    return methods or METHODS
 
 
 def span_name(method: str, route: str | None) -> str:
     """``POST /orders/<id>``, or without a path where no route matched: unbounded names cost."""
-    shown = "HTTP" if method == "_OTHER" else method
+    shown = "HTTP" if method == OTHER else method
     return f"{shown} {route}" if route else shown
 
 
 def request_attributes(environ: WSGIEnvironment, method: str, redactor: Redactor) -> dict[str, Any]:
-    """The attributes known when a request arrives."""
+    """The attributes known when a request arrives.
+
+    :param method: the request's, or `OTHER`.
+    """
     get = environ.get
     scheme = get("wsgi.url_scheme", "http")
+    path = (get("SCRIPT_NAME", "") + get("PATH_INFO", "")) or "/"
     attributes: dict[str, Any] = {
         "http.request.method": method,
         "url.scheme": scheme,
-        "url.path": (get("SCRIPT_NAME", "") + get("PATH_INFO", "")) or "/",
-        **_of_client(get("HTTP_HOST"), scheme, get("HTTP_USER_AGENT"), get("SERVER_PROTOCOL", "")),
+        "url.path": path if path.isascii() else text_of(path),
+        **_of_client(
+            get("HTTP_HOST", "")[:_MAX_TEXT],
+            scheme,
+            get("HTTP_USER_AGENT", "")[:_MAX_TEXT],
+            get("SERVER_PROTOCOL", ""),
+        ),
     }
-    if method == "_OTHER":
+    if method == OTHER:
         attributes["http.request.method_original"] = get("REQUEST_METHOD", "")[:32]
     query = get("QUERY_STRING")
     if query:
-        attributes["url.query"] = redactor.query(query)
+        attributes["url.query"] = redactor.query(query if query.isascii() else text_of(query))
     if "server.address" not in attributes and (server := get("SERVER_NAME")):
         attributes["server.address"] = server
-        if (port := get("SERVER_PORT", "")).isdigit():
-            attributes["server.port"] = int(port)
-    peer = get("REMOTE_ADDR")
-    if peer:
-        attributes["client.address"] = attributes["network.peer.address"] = peer
-        port = str(get("REMOTE_PORT", ""))
-        if port.isdigit():
-            attributes["network.peer.port"] = int(port)
+        if (port := port_of(get("SERVER_PORT", ""))) is not None:
+            attributes["server.port"] = port
+    client = get("REMOTE_ADDR")
+    if client:
+        peer, peer_port = client, get("REMOTE_PORT", "")
+        if "werkzeug.proxy_fix.orig" in environ:
+            # Whoever is connected is the proxy; the client is whom the proxy names.
+            peer = environ["werkzeug.proxy_fix.orig"].get("REMOTE_ADDR") or client
+        attributes["client.address"] = client
+        attributes["network.peer.address"] = peer
+        if (port := port_of(peer_port)) is not None:
+            attributes["network.peer.port"] = port
     return attributes
 
 
-# The same few clients send nearly all requests.
+def text_of(native: str) -> str:
+    """Text from a native string of the environ, whose characters are bytes (PEP 3333)."""
+    return native.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def port_of(text: object) -> int | None:
+    """A port from its decimal digits; None unless it is 1 to 65535."""
+    digits = str(text)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5):
+        return None
+    port = int(digits)
+    return port if 0 < port <= _MAX_PORT else None
+
+
+# The same few clients send nearly all requests. All of these are cut: a key must not grow.
 @lru_cache(maxsize=256)
-def _of_client(
-    host: str | None, scheme: str, agent: str | None, protocol: str
-) -> dict[str, str | int]:
+def _of_client(host: str, scheme: str, agent: str, protocol: str) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {}
     if host:
-        name, colon, port = host.rpartition(":")
-        attributes["server.address"] = name if colon and port.isdigit() else host
-        if colon and port.isdigit():
-            attributes["server.port"] = int(port)
-        elif scheme in _DEFAULT_PORTS:
-            attributes["server.port"] = _DEFAULT_PORTS[scheme]
+        match = _HOST.fullmatch(host)
+        port = None if match is None else port_of(match[2])
+        is_plain = match is not None and (not match[2] or port is not None)
+        attributes["server.address"] = match[1] if match is not None and is_plain else host
+        if port is None and scheme in _DEFAULT_PORTS and is_plain:
+            port = _DEFAULT_PORTS[scheme]
+        if port is not None:
+            attributes["server.port"] = port
     if agent:
-        attributes["user_agent.original"] = agent[:_MAX_TEXT]
+        attributes["user_agent.original"] = agent
     if protocol.startswith("HTTP/"):
         attributes["network.protocol.version"] = protocol[5:]
     return attributes
-
-
-def capture_request_headers(span: Span, environ: WSGIEnvironment) -> None:
-    """Headers named in ``OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST``."""
-    span.set_attributes(collect_custom_request_headers_attributes(environ))
-
-
-def capture_response_headers(span: Span, headers: Sequence[tuple[str, str]]) -> None:
-    """Headers named in ``OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE``."""
-    span.set_attributes(collect_custom_response_headers_attributes(list(headers)))
 
 
 def error_type(error: BaseException) -> str:
@@ -97,22 +124,10 @@ def error_type(error: BaseException) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def set_outcome(
-    span: Span, status: int | None, error: BaseException | None, *, broken: bool = False
-) -> str | None:
-    """Status code and span status of the answer; the ``error.type``, if it is an error.
+def set_error(span: Span, kind: str) -> None:
+    """The answer failed: 5xx, or none at all. 4xx leave a server span's status unset.
 
-    4xx leave a server span's status unset; 5xx, and no answer at all, are errors.
-
-    :param status: None if the application raised instead of answering.
-    :param error: the exception behind it, where one is known.
-    :param broken: whether that exception reached the server, so that the answer was not as meant.
+    :param kind: the ``error.type``.
     """
-    kind: str | None = None
-    if broken or status is None or status >= 500:
-        kind = str(status) if error is None else error_type(error)
-        span.set_attribute("error.type", kind)
-        span.set_status(Status(StatusCode.ERROR))
-    if status is not None:
-        span.set_attribute("http.response.status_code", status)
-    return kind
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR))

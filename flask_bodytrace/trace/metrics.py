@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import (
     CallbackOptions,
     MeterProvider,
-    NoOpHistogram,
     NoOpMeterProvider,
     Observation,
-)
-from opentelemetry.semconv._incubating.metrics.http_metrics import (
-    create_http_server_active_requests,
-    create_http_server_request_body_size,
 )
 from opentelemetry.semconv.metrics.http_metrics import HTTP_SERVER_REQUEST_DURATION
 from opentelemetry.semconv.schemas import Schemas
 
+from flask_bodytrace.otel.instruments import is_recording
+from flask_bodytrace.otel.registry import IdentityRegistry
 from flask_bodytrace.version import __version__
 
 if TYPE_CHECKING:
@@ -64,8 +62,16 @@ class ServerMetrics:
             description="Duration of HTTP server requests.",
             explicit_bucket_boundaries_advisory=list(DURATION_BUCKETS),
         )
-        self._active = create_http_server_active_requests(meter)
-        self._body_size = create_http_server_request_body_size(meter)
+        self._active = meter.create_up_down_counter(
+            "http.server.active_requests",
+            unit="{request}",
+            description="Number of active HTTP server requests.",
+        )
+        self._body_size = meter.create_histogram(
+            "http.server.request.body.size",
+            unit="By",
+            description="Size of HTTP server request bodies.",
+        )
         self._bodies = meter.create_counter(
             "bodytrace.body.events",
             unit="{body}",
@@ -73,20 +79,11 @@ class ServerMetrics:
         )
         self._meter = meter
         self._provider = provider
-        self._recording = False
-
-    @property
-    def recording(self) -> bool:
+        self.is_recording: Callable[[], bool] = partial(is_recording, self._duration)
         """Whether anybody takes what is recorded; a global provider may come at any time."""
-        if not self._recording:
-            # The API has no question for this: its stand-in keeps the real instrument, once there.
-            instrument = getattr(self._duration, "_real_instrument", self._duration)
-            if instrument is not None:
-                self._recording = not isinstance(instrument, NoOpHistogram)
-        return self._recording
 
     def started(self, method: str, scheme: str) -> Started:
-        """A request came in; only worth saying if somebody is `recording`.
+        """A request came in; only worth saying if somebody is `is_recording`.
 
         :param method: one of `spans.METHODS` or ``_OTHER``.
         :param scheme: as the server, or a proxy it trusts, says.
@@ -138,7 +135,7 @@ class ServerMetrics:
 
     def observe(self, pool: BufferPool) -> None:
         """Report `pool`'s figures, with those of its provider's other pools, at each collection."""
-        pools = _pools.setdefault(self._provider or _GLOBAL, weakref.WeakSet())
+        pools = _pools.get_or_make(self._provider or _GLOBAL, weakref.WeakSet)
         pools.add(pool)
         _report(self._meter, pools)
 
@@ -146,9 +143,7 @@ class ServerMetrics:
 # A meter keeps the first callbacks it is given for an observable instrument and no later ones, so
 # the applications of one process share them.
 _GLOBAL = NoOpMeterProvider()
-_pools: weakref.WeakKeyDictionary[MeterProvider, weakref.WeakSet[BufferPool]] = (
-    weakref.WeakKeyDictionary()
-)
+_pools: IdentityRegistry[MeterProvider, weakref.WeakSet[BufferPool]] = IdentityRegistry()
 
 
 def _report(meter: Meter, pools: weakref.WeakSet[BufferPool]) -> None:

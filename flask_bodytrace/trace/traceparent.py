@@ -1,62 +1,120 @@
-"""Incoming trace context, the X-Trace-ID propagator and the business-key id generator."""
+"""W3C Trace Context: ``traceparent`` and ``tracestate``, Level 1 and 2. Pure, no I/O."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 
-from opentelemetry.trace import (
-    SpanContext,
-    TraceFlags,
-    TraceState,
-)
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
-if TYPE_CHECKING:
-    pass
+TRACEPARENT_00 = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+"""Version 00: trace id, parent id, flags."""
+NO_TRACE = "0" * 32
+NO_SPAN = "0" * 16
 
-_TRACEPARENT_00 = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_TRACEPARENT = re.compile(
+_LATER_VERSION = re.compile(
     r"[ \t]*([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?[ \t]*"
 )
 _STATE_MEMBER = re.compile(
     r"([a-z0-9][_0-9a-z\-*/@]{0,255})"
     r"=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e])"
 )
-_FLAGS = {f"{flags:02x}": flags for flags in range(256)}
-_NO_TRACE = "0" * 32
-_NO_SPAN = "0" * 16
 _MAX_STATE_MEMBERS = 32
 _MAX_STATE_LENGTH = 8192
 
 
-class _State(TraceState):
-    """What `parse_tracestate` let through: OpenTelemetry's constructor knows Level 1 keys only."""
+class Level2State(TraceState):
+    """A tracestate with keys of Level 2, which OpenTelemetry's constructor would refuse.
 
-    def __init__(self, members: dict[str, str]) -> None:
+    Immutable, as every trace state: what changes it returns another one.
+    """
+
+    def __init__(self, members: Mapping[str, str]) -> None:
         super().__init__()
-        self._dict = members
+        self._members = dict(members)
+
+    def __getitem__(self, key: str) -> str | None:  # type: ignore[override]
+        return self._members.get(key)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and dict(self.items()) == dict(other.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._members.items()))
+
+    def __repr__(self) -> str:
+        return repr([f"{{key={key}, value={value}}}" for key, value in self._members.items()])
+
+    def add(self, key: str, value: str) -> TraceState:
+        """With one more member, in front; unchanged if the key is there or the pair is invalid."""
+        if key in self._members:
+            return self
+        return self._with(key, value)
+
+    def update(self, key: str, value: str) -> TraceState:
+        """With a member changed, and in front."""
+        return self._with(key, value)
+
+    def _with(self, key: str, value: str) -> TraceState:
+        if _STATE_MEMBER.fullmatch(f"{key}={value}") is None:
+            return self
+        members = {key: value, **{k: v for k, v in self._members.items() if k != key}}
+        return self if len(members) > _MAX_STATE_MEMBERS else Level2State(members)
+
+    def delete(self, key: str) -> TraceState:
+        """Without a member."""
+        return Level2State({k: v for k, v in self._members.items() if k != key})
+
+    def to_header(self) -> str:
+        """The ``tracestate`` header."""
+        return ",".join(f"{key}={value}" for key, value in self._members.items())
+
+    def keys(self) -> KeysView[str]:
+        """The members' keys."""
+        return self._members.keys()
+
+    def items(self) -> ItemsView[str, str]:
+        """The members."""
+        return self._members.items()
+
+    def values(self) -> ValuesView[str]:
+        """The members' values."""
+        return self._members.values()
 
 
 def parse_traceparent(traceparent: str, tracestate: str = "") -> SpanContext | None:
-    """A W3C Trace Context pair (Level 1 and 2, 3.2 and 3.3); None unless it is valid throughout.
+    """A traceparent (3.2) with its tracestate (3.3); None unless it is valid throughout.
 
     An invalid tracestate is dropped as a whole and leaves the traceparent standing.
     """
-    match = _TRACEPARENT_00.fullmatch(traceparent)
+    match = TRACEPARENT_00.fullmatch(traceparent)
     if match is not None:
         trace_id, span_id, flags = match.groups()
     else:
-        match = _TRACEPARENT.fullmatch(traceparent)
+        match = _LATER_VERSION.fullmatch(traceparent)
         if match is None:
             return None
         version, trace_id, span_id, flags, rest = match.groups()
         if version == "ff" or (version == "00" and rest):
             return None
-    trace, span = int(trace_id, 16), int(span_id, 16)
-    if not (trace and span):
+    if trace_id == NO_TRACE or span_id == NO_SPAN:
         return None
-    state = parse_tracestate(tracestate) if tracestate else None
-    return SpanContext(trace, span, True, TraceFlags(int(flags, 16)), state)
+    return SpanContext(
+        int(trace_id, 16),
+        int(span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(flags, 16)),
+        trace_state=parse_tracestate(tracestate) if tracestate else None,
+    )
 
 
 def parse_tracestate(text: str) -> TraceState | None:
@@ -77,4 +135,4 @@ def parse_tracestate(text: str) -> TraceState | None:
         if match is None or count > _MAX_STATE_MEMBERS:
             return None
         members.setdefault(match[1], match[2])
-    return _State(members) if members else None
+    return Level2State(members) if members else None

@@ -1,9 +1,8 @@
-"""Incoming trace context, the X-Trace-ID propagator and the business-key id generator."""
+"""``X-Trace-ID`` and ``X-Span-ID``: their parsers, and their propagator."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import (
@@ -22,14 +21,12 @@ from opentelemetry.trace import (
     format_span_id,
     format_trace_id,
     get_current_span,
+    get_tracer_provider,
     set_span_in_context,
 )
 
-if TYPE_CHECKING:
-    pass
+from flask_bodytrace.otel.sampling import samples_root
 
-
-_CORRELATION_KEY = "flask_bodytrace.correlation_id"
 _MAX_CORRELATION_ID = 128
 _HEX = re.compile(r"[0-9a-f]{32}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -57,17 +54,13 @@ def parse_correlation_id(text: str) -> str | None:
     return text if _CORRELATION_ID.fullmatch(text) else None
 
 
-def correlation_id(context: Context) -> str | None:
-    """The correlation id `XTracePropagator` left in `context`."""
-    value = context.get(_CORRELATION_KEY)
-    return value if isinstance(value, str) else None
-
-
 class XTracePropagator(TextMapPropagator):
     """``X-Trace-ID``, in HTTP headers and gRPC metadata; ``xtrace`` in ``OTEL_PROPAGATORS``.
 
     32 hex digits or a UUID become the trace id; X-Span-ID, where it comes too, the parent. Anything
-    else is kept as a correlation id. A context another propagator already found stays.
+    else is left alone: requests keep it as a correlation id. A parent that another propagator
+    found stays. These headers do not say whether the trace is sampled, so the global provider's
+    sampler decides, as for a trace that starts here.
     """
 
     def extract(
@@ -76,19 +69,21 @@ class XTracePropagator(TextMapPropagator):
         context: Context | None = None,
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
-        """Add the remote span, or the correlation id, to `context`."""
+        """Add the remote span to `context`."""
         context = Context() if context is None else context
         values = getter.get(carrier, "x-trace-id")
         if not values:
             return context
         trace_id = parse_trace_id(values[0])
         if trace_id is None:
-            correlation = parse_correlation_id(values[0])
-            return Context({**context, _CORRELATION_KEY: correlation}) if correlation else context
+            return context
         if get_current_span(context).get_span_context().is_valid:
             return context
         span_ids = getter.get(carrier, "x-span-id")
-        parent = remote_parent(trace_id, parse_span_id(span_ids[0]) if span_ids else 0)
+        span_id = parse_span_id(span_ids[0]) if span_ids else 0
+        sampler = getattr(get_tracer_provider(), "sampler", None)
+        sampled = samples_root(sampler, trace_id)
+        parent = remote_parent(trace_id, span_id, sampled=sampled)
         return set_span_in_context(NonRecordingSpan(parent), context)
 
     def inject(
@@ -109,11 +104,15 @@ class XTracePropagator(TextMapPropagator):
         return {"x-trace-id", "x-span-id"}
 
 
-def remote_parent(trace_id: int, span_id: int) -> SpanContext:
-    """A parent for a caller that named a trace; where it named no span (0), one is made up."""
+def remote_parent(trace_id: int, span_id: int, *, sampled: bool) -> SpanContext:
+    """A parent for a caller that named a trace; where it named no span (0), one is made up.
+
+    :param sampled: what is to be decided below it; these headers do not say.
+    """
+    flags = TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT
     return SpanContext(
         trace_id,
         span_id or RandomIdGenerator().generate_span_id(),
         is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        trace_flags=TraceFlags(flags),
     )

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from flask_bodytrace import BodyTrace, ConfigError, current_trace
 from flask_bodytrace.calls.call import Call
 from flask_bodytrace.client import CallTree, unwatch, watch
-from flask_bodytrace.trace.headers import BUDGET
+from flask_bodytrace.trace.header_writer import BUDGET
 from flask_bodytrace.wsgi import BodyTraceMiddleware
 
 Edges = Callable[[str], set[tuple[str | None, str]]]

@@ -31,8 +31,8 @@ from werkzeug.serving import make_server
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_bodytrace import BodyTrace, current_trace
+from flask_bodytrace.flow import response as response_module
 from flask_bodytrace.flow.exchange import Exchange
-from flask_bodytrace.otel import context as runtime
 
 HexIds = Callable[[ReadableSpan], tuple[str, str, str | None]]
 MakeApp = Callable[..., Flask]
@@ -248,8 +248,8 @@ def test_t05_the_garbage_collector_touches_no_context(
     cycle: list[Any] = [iterable]
     cycle.append(cycle)
     with monkeypatch.context() as patch:
-        patch.setattr(runtime, "attach", None)
-        patch.setattr(runtime, "detach", None)
+        patch.setattr(response_module, "attach", None)
+        patch.setattr(response_module, "detach", None)
         del cycle, iterable
         gc.collect()
     assert spans.all == []
@@ -446,14 +446,19 @@ def test_t19_a_shared_application_context_shares_no_trace(make_app: MakeApp) -> 
     assert all(answer.text == answer.headers["X-Trace-ID"] for answer in answers)
 
 
-def test_t22_a_test_request_context_has_no_trace(make_app: MakeApp) -> None:
-    app = make_app()
-    with app.test_request_context("/", method="POST", data=b"body"):
+def test_t22_a_test_request_context_has_a_trace_but_no_span(make_app: MakeApp, spans: Any) -> None:
+    app = make_app(ids="orderId")
+    with app.test_request_context("/?", method="POST", json={"orderId": "A"}):
         assert current_trace() is None
-        assert g.get("trace") is None
-        assert "trace" not in g
-        with pytest.raises(AttributeError):
-            _ = g.trace
+        assert "trace" in g
+        assert g.trace is g.get("trace")
+        assert g.trace.ids == {"orderId": "A"}
+        assert int(g.trace.trace_id, 16)
+        assert not g.trace.sampled
+        response = app.full_dispatch_request()
+        assert response.headers["X-Trace-ID"] == g.trace.trace_id
+    assert spans.all == []
+    with app.test_request_context("/", method="POST", data=b"body"):
         # The body is re-readable all the same.
         assert [request.get_data(), request.stream.read()] == [b"body"] * 2
 

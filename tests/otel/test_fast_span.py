@@ -34,9 +34,11 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from flask_bodytrace import BodyTrace, BusinessIdGenerator, RequestTrace, extension
-from flask_bodytrace.otel.fast_span import ServerSpan
-from flask_bodytrace.otel.sampling import UnsampledSpan, foresee
+from flask_bodytrace import BodyTrace, BusinessIdGenerator, RequestTrace
+from flask_bodytrace.flow import plan as plan_module
+from flask_bodytrace.otel.fast_path import fast_path
+from flask_bodytrace.otel.fast_span import FastSpan
+from flask_bodytrace.otel.sampling import UnsampledSpan, trace_for
 from flask_bodytrace.trace.current import TRACE_KEY
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -62,20 +64,22 @@ def _parents() -> Iterator[SpanContext]:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.get_description())
-def test_what_is_foreseen_is_what_the_sdk_decides(sampler: Sampler) -> None:
+def test_what_is_predicted_is_what_the_sdk_decides(sampler: Sampler) -> None:
     tracer = TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("test")
-    foresight = foresee(tracer)
-    assert foresight is not None
+    fast, _ = fast_path(tracer)
+    assert fast is not None
     for parent in _parents():
         context = trace.set_span_in_context(NonRecordingSpan(parent), Context())
         made = tracer.start_span("sdk", context).get_span_context()
-        trace_id, flags, state = foresight.trace(parent, 0)
-        assert foresight.samples(parent, trace_id) == made.trace_flags.sampled
+        trace_id, flags, state = trace_for(fast.ids, parent, 0)
+        assert fast.samples(parent, trace_id) == made.trace_flags.sampled
         if parent.is_remote:
             hex_digits = trace.format_trace_id(trace_id)
-            assert foresight.below(hex_digits, parent.trace_flags) == made.trace_flags.sampled
+            assert fast.samples_below(hex_digits, parent.trace_flags) == made.trace_flags.sampled
         if not made.trace_flags.sampled:
-            mine = UnsampledSpan((trace.format_trace_id(trace_id), "a" * 16, None, flags), state)
+            mine = UnsampledSpan()
+            mine.ids = (trace.format_trace_id(trace_id), "a" * 16, None, flags)
+            mine.state = state
             context_of_mine = mine.get_span_context()
             assert context_of_mine.is_valid
             assert context_of_mine == SpanContext(
@@ -207,13 +211,14 @@ def _told(span: ReadableSpan) -> dict[str, object]:
 
 @pytest.mark.parametrize("incoming", ["continue", "link", "ignore"])
 @pytest.mark.parametrize("most", [None, 3])
-def test_spans_are_those_the_sdk_makes(
+def test_spans_are_those_the_sdk_makes(  # noqa: C901 - one small view after the other
     incoming: str, most: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[dict[str, object]]] = []
     made: list[set[type]] = []
-    for known in (True, False):
-        monkeypatch.setattr(extension, "IS_KNOWN", known)
+    for is_fast in (True, False):
+        if not is_fast:
+            monkeypatch.setattr(plan_module, "fast_path", lambda _tracer: (None, "a test"))
         limits = SpanLimits(max_span_attributes=most, max_events=1)
         onlooker = _Onlooker()
         app, exporter, _ = _app(span_limits=limits, active=onlooker, incoming=incoming)
@@ -257,7 +262,7 @@ def test_spans_are_those_the_sdk_makes(
         assert [span.context for span in onlooker.ending] == [span.context for span in ended]
         assert [context.is_remote for context in onlooker.parents] == [incoming == "continue"] * 4
     assert told[0] == told[1]
-    assert made == [{ServerSpan}, {_Span}]
+    assert made == [{FastSpan}, {_Span}]
 
 
 def test_a_span_ends_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from flask_bodytrace import BodyTrace
-from flask_bodytrace.trace.headers import BUDGET, FORMS, HeaderWriter, SpanReference, expose, parse
+from flask_bodytrace.trace.header_writer import BUDGET, HeaderWriter, expose
+from flask_bodytrace.trace.headers import FORMS, SpanReference, parse
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "00f067aa0ba902b7"
@@ -23,7 +24,7 @@ Header = tuple[str, str]
 
 def write(forms: tuple[str, ...], *present: Header, **more: Any) -> list[Header]:
     names = (TRACE, SPAN, more.pop("parent", PARENT), 3)
-    return HeaderWriter(forms).write(present, names, **more)
+    return HeaderWriter(forms).write(list(present), names, **more)[0]
 
 
 def test_every_form() -> None:
@@ -42,7 +43,7 @@ def test_a_root_has_no_parent() -> None:
 
 def test_the_callers_list_stays_as_it_is() -> None:
     present = [("Server-Timing", "db;dur=5")]
-    written = HeaderWriter(FORMS).write(present, (TRACE, SPAN, None, 1))
+    written, _ = HeaderWriter(FORMS).write(present, (TRACE, SPAN, None, 1))
     assert present == [("Server-Timing", "db;dur=5")]
     assert written[0][1].startswith('db;dur=5, traceparent;desc="00-')
 
@@ -94,7 +95,7 @@ EXPOSE = "Access-Control-Expose-Headers"
 def test_t23_exposed_names_are_merged_each_once(present: list[Header], expected: str) -> None:
     written = write(("x-trace",), ORIGIN, *present)
     assert [value for name, value in written if name == EXPOSE] == [expected]
-    again = HeaderWriter(("x-trace",)).write(written, (TRACE, SPAN, PARENT, 1))
+    again, _ = HeaderWriter(("x-trace",)).write(written, (TRACE, SPAN, PARENT, 1))
     assert [value for name, value in again if name == EXPOSE] == [expected]
 
 

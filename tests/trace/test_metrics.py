@@ -303,7 +303,7 @@ def test_a_disabled_meter_provider_is_asked_nothing(
     monkeypatch.delenv("OTEL_SDK_DISABLED")
     app = routes(make_app(meter_provider=provider))
     assert app.test_client().get("/orders/1").status_code == 200
-    assert not app.extensions["bodytrace"].plan.metrics.recording
+    assert not app.extensions["bodytrace"].plan.metrics.is_recording()
 
 
 GLOBAL = """

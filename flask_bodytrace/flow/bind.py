@@ -1,0 +1,77 @@
+"""Bind: the URL is matched. The span is named by its route, ids come from the URL's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context
+
+from flask_bodytrace.otel.context import attach, current
+from flask_bodytrace.trace.attributes import span_name, text_of
+from flask_bodytrace.trace.current import TRACE_KEY
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+
+def bind_matched(exchange: Exchange) -> None:
+    """Bind `exchange` to what its framework matched, if it did and nobody has bound it yet."""
+    if exchange.is_bound:
+        return
+    try:
+        route = exchange.plan.route_of(exchange.environ)
+        if route is not None:
+            bind(exchange, route.rule, route.arguments)
+    except Exception:  # noqa: BLE001 - the application must get the request
+        exchange.plan.report("bind")
+
+
+def bind(exchange: Exchange, rule: str | None, arguments: Mapping[str, Any]) -> None:
+    """The framework matched `rule`, with these arguments of the URL."""
+    exchange.is_bound = True
+    mount = exchange.environ.get("SCRIPT_NAME")
+    if mount and rule is not None:
+        # The route begins with the application's root (semantic conventions, ``http.route``).
+        rule = text_of(mount) + rule
+    exchange.route = rule
+    plan = exchange.plan
+    span = exchange.span
+    if plan.ids.reads_path or (exchange.found_ids is None and exchange.is_recording):
+        exchange.found_ids = exchange.look_for_ids(arguments)
+        if exchange.is_recording:
+            for name, value in exchange.found_ids.items():
+                span.set_attribute(name, value)
+        if plan.baggage:
+            exchange.share_ids()
+            # Undone by `run`, which goes back to what was before its own attach.
+            attach(exchange.context)
+    if rule is None or not exchange.is_recording:
+        return
+    # Only if nobody else did: an application may call update_name itself, and OpenTelemetry's
+    # instrumentations name spans by the path where they know no route.
+    unmatched = span_name(exchange.method, None)
+    named = getattr(span, "name", None)
+    path = exchange.environ.get("PATH_INFO", "").strip()
+    if named == unmatched or (not exchange.owns_span and named == f"{unmatched} {path}"):
+        span.update_name(span_name(exchange.method, rule))
+    if exchange.owns_span or "http.route" not in (getattr(span, "attributes", None) or ()):
+        span.set_attribute("http.route", rule)
+
+
+def take_over(exchange: Exchange) -> None:
+    """Go on below the span that OpenTelemetry's instrumentation has just started.
+
+    The context it attached holds nothing of what was current before.
+    """
+    try:
+        if exchange.awaits_span:
+            exchange.adopt_awaited()
+            exchange.context = Context({**current(), TRACE_KEY: exchange})
+            exchange.share_ids()
+            # Undone by `run`, which goes back to what was before its own attach.
+            attach(exchange.context)
+            exchange.is_bound = False
+            bind_matched(exchange)
+    except Exception:  # noqa: BLE001 - the application must get the request
+        exchange.plan.report("take over")

@@ -1,0 +1,121 @@
+"""Finish: the outcome goes on span and metrics, the body is released. Once, whatever happens."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from flask_bodytrace.otel.context import BAGGAGE_KEY, NOTHING, baggage_only
+from flask_bodytrace.trace import attributes
+from flask_bodytrace.trace.current import TRACE_KEY
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+
+
+def failed(exchange: Exchange, error: BaseException) -> None:
+    """An exception happened, whether or not an error handler answers for it."""
+    if error is exchange.error:
+        return
+    exchange.error = error
+    if exchange.enclosing is not None:
+        failed(exchange.enclosing, error)
+    elif exchange.owns_span and exchange.is_recording:
+        try:
+            exchange.span.record_exception(error)
+        except Exception:  # noqa: BLE001 - the application's own error is the one to show
+            exchange.plan.report("failed")
+
+
+def broke(exchange: Exchange, error: BaseException) -> None:
+    """An exception went past the application to the server: whatever it answered is void."""
+    exchange.is_broken = True
+    failed(exchange, error)
+
+
+def end_span(exchange: Exchange) -> None:
+    """The answer is out: record its outcome, once."""
+    if exchange.is_over:
+        return
+    exchange.is_over = True
+    plan = exchange.plan
+    try:
+        if plan.capture is not None:
+            capture_body(exchange)
+        if not exchange.owns_span:
+            return
+        span = exchange.span
+        status = exchange.status
+        kind = None
+        if exchange.is_broken or status is None or status >= 500:
+            error = exchange.error
+            kind = str(status) if error is None else attributes.error_type(error)
+        if exchange.is_recording:
+            if kind is not None:
+                attributes.set_error(span, kind)
+            if status is not None:
+                span.set_attribute("http.response.status_code", status)
+        try:
+            if exchange.counted is not None:
+                _measure(exchange, kind)
+        finally:
+            span.end()
+    except Exception:  # noqa: BLE001 - the answer is out already
+        plan.report("finish")
+
+
+def capture_body(exchange: Exchange) -> None:
+    """Put the request's body on the span, if settings say so."""
+    capture = exchange.plan.capture
+    status = exchange.status
+    failed = exchange.error is not None or status is None or status >= 500
+    if capture is None or not capture.wants(failed=failed):
+        return
+    if exchange.enclosing is not None or not exchange.span.is_recording():
+        return
+    try:
+        capture.record(exchange.span, exchange.body, exchange.environ)
+    except Exception:  # noqa: BLE001 - the span ends all the same
+        exchange.plan.report("capture")
+
+
+def _measure(exchange: Exchange, error_type: str | None) -> None:
+    metrics = exchange.plan.metrics
+    assert metrics is not None
+    assert exchange.counted is not None
+    metrics.finished(
+        exchange.counted,
+        seconds=perf_counter() - exchange.started,
+        status=exchange.status,
+        route=exchange.route,
+        protocol=exchange.environ.get("SERVER_PROTOCOL", ""),
+        error_type=error_type,
+        body_size=exchange.body.size,
+        context=exchange.context,
+    )
+
+
+def finish(exchange: Exchange) -> None:
+    """The request is over: span ended, body released; any further call does nothing."""
+    if exchange.is_recording or exchange.counted is not None:
+        end_span(exchange)
+    exchange.is_over = True
+    # Its traceback holds the frames that hold the exchange.
+    exchange.error = None
+    if exchange.enclosing is None:
+        exchange.body.close()
+    elif exchange.environ.get(TRACE_KEY) is exchange:
+        exchange.environ[TRACE_KEY] = exchange.enclosing
+    # Whoever keeps the trace keeps its ids and baggage, but nothing refers back to it: else each
+    # request would wait for the garbage collector.
+    exchange.environ = {}
+    exchange.start_response = exchange.server_start_response = _is_over
+    exchange.id_sources = None
+    if BAGGAGE_KEY in exchange.context:
+        exchange.context = baggage_only(exchange.context)
+    else:
+        exchange.context = NOTHING
+
+
+def _is_over(*_: object) -> Any:
+    raise RuntimeError("this request is over")

@@ -1,0 +1,119 @@
+"""Respond: the trace headers go on the answer, its status is noted, its chunks run in context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from flask_bodytrace.trace.attributes import span_name
+from flask_bodytrace.trace.header_writer import without
+
+from .bind import bind_matched
+from .finish import capture_body, end_span, finish
+from .response import TracedResponse, is_file
+
+if TYPE_CHECKING:
+    from flask_bodytrace.otel.sampling import SpanIds
+    from flask_bodytrace.trace.headers import Header
+
+    from .exchange import Exchange
+
+_BODYLESS = frozenset({204, 304})
+_LENGTH_SIZE = len("Content-Length")
+
+
+def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be wanted
+    exchange: Exchange, status: str, headers: list[Header], exc_info: Any = None, /
+) -> Callable[[bytes], object]:
+    """The server's ``start_response`` (PEP 3333), with the trace headers on every status."""
+    plan = exchange.plan
+    try:
+        exchange.status = _code_of(status)
+        if exchange.awaits_span:
+            exchange.adopt_awaited()
+        if not exchange.is_bound and (
+            exchange.is_recording or exchange.counted is not None or exchange.relayed is not None
+        ):
+            bind_matched(exchange)
+        if not exchange.is_complete:
+            exchange.remaining = _promised(exchange, headers)
+        if not exchange.body.complete and exchange.body.settle():
+            headers = [*headers, ("Connection", "close")]
+        if plan.response_headers and exchange.is_recording and exchange.owns_span:
+            exchange.span.set_attributes(plan.response_headers.attributes(headers))
+        if plan.headers is not None and exchange.writes_headers:
+            written = exchange.written
+            if written is None:
+                headers = with_trace_headers(exchange, headers)
+            else:
+                for each in written:
+                    if each not in headers:
+                        # The response object is shared with a request that was faster.
+                        headers = with_trace_headers(exchange, without(headers, written))
+                        break
+        if plan.capture is not None and plan.span_of(exchange.environ) is exchange.span:
+            # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+            capture_body(exchange)
+    except Exception:  # noqa: BLE001 - the answer goes out as it is
+        plan.report("respond")
+    if exc_info is None:
+        return exchange.server_start_response(status, headers)
+    return exchange.server_start_response(status, headers, exc_info)
+
+
+def with_trace_headers(exchange: Exchange, headers: list[Header]) -> list[Header]:
+    """`headers` and the trace headers of this request; notes which it wrote.
+
+    Nothing is written for a span that is none of ours.
+    """
+    plan = exchange.plan
+    ids = exchange.span_ids or exchange.named_span()
+    if ids is None or plan.headers is None:
+        return headers
+    calls = None if exchange.relayed is None else _relayed(exchange, ids)
+    headers, exchange.written = plan.headers.write(headers, ids, calls)
+    return headers
+
+
+def respond(exchange: Exchange, iterable: Iterable[bytes]) -> Iterable[bytes]:
+    """What goes to the server: `iterable`, with the context back around every chunk.
+
+    Complete bodies and files that the server sends itself go out as they are.
+    """
+    if exchange.is_complete:
+        closing = getattr(iterable, "_callbacks", None)
+        if type(closing) is list:
+            # Werkzeug's ClosingIterator around a complete body: nothing of the application runs
+            # while it goes out, so it is enough to hear of its end.
+            closing.append(partial(finish, exchange))
+            if exchange.is_recording or exchange.counted is not None:
+                end_span(exchange)
+            return iterable
+    # Not list | tuple: that union is made anew each time.
+    if isinstance(iterable, (list, tuple)) or is_file(iterable, exchange.environ):
+        finish(exchange)
+        return iterable
+    return TracedResponse(exchange, iterable)
+
+
+def _relayed(exchange: Exchange, ids: SpanIds) -> Callable[[int], list[str]]:
+    name = getattr(exchange.span, "name", "") or span_name(exchange.method, exchange.route)
+    assert exchange.relayed is not None
+    return exchange.relayed.metrics(exchange.span, ids, name, exchange.status or 0)
+
+
+def _promised(exchange: Exchange, headers: list[Header]) -> int:
+    """How many bytes the answer will have, if it says so; else -1."""
+    if exchange.status in _BODYLESS or exchange.environ.get("REQUEST_METHOD") == "HEAD":
+        return 0
+    for name, value in headers:
+        if len(name) == _LENGTH_SIZE and name.lower() == "content-length" and value.isdigit():
+            return int(value)
+    return -1
+
+
+# Applications answer with the same few.
+@lru_cache(maxsize=64)
+def _code_of(status: str) -> int:
+    return int(status[:3])

@@ -1,0 +1,87 @@
+"""Headers that the standard variables ask for, as span attributes.
+
+``OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST`` and ``…_SERVER_RESPONSE`` name them, by
+regular expressions separated by commas; ``…_SANITIZE_FIELDS`` names those whose values are hidden.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from opentelemetry.util.http import (
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS,
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST,
+    OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
+)
+
+from .redact import REDACTED, Redactor
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# Whatever the patterns say: ``.*`` asks for all headers, not for what opens doors.
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+
+
+class HeaderCapture:
+    """Chooses headers of one direction, and hides the values of those that hold secrets.
+
+    :param variable: names the pattern of headers to capture.
+    :param redactor: knows further names of secrets.
+    """
+
+    def __init__(self, variable: str, kind: str, redactor: Redactor) -> None:
+        self._chosen = _pattern(variable)
+        self._hidden = _pattern(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS)
+        self._prefix = f"http.{kind}.header."
+        self._redactor = redactor
+
+    def __bool__(self) -> bool:
+        return self._chosen is not None
+
+    def attributes(self, headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+        """``http.request.header.<key>`` and so on; the key in lower case, its dashes kept."""
+        found: dict[str, list[str]] = {}
+        for name, value in headers:
+            key = name.lower()
+            if self._chosen is not None and self._chosen.fullmatch(key):
+                shown = REDACTED if self._is_secret(key) else value
+                found.setdefault(self._prefix + key, []).append(shown)
+        return found
+
+    def _is_secret(self, key: str) -> bool:
+        return (
+            key in _SECRET
+            or (self._hidden is not None and self._hidden.fullmatch(key) is not None)
+            or self._redactor.is_secret(key)
+        )
+
+
+def request_capture(redactor: Redactor) -> HeaderCapture:
+    """For request headers."""
+    variable = OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST
+    return HeaderCapture(variable, "request", redactor)
+
+
+def response_capture(redactor: Redactor) -> HeaderCapture:
+    """For response headers."""
+    variable = OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE
+    return HeaderCapture(variable, "response", redactor)
+
+
+def headers_of(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
+    """The request's headers, as PEP 3333 puts them into the environ."""
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            yield key[len("HTTP_") :].replace("_", "-"), str(value)
+        elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"} and value:
+            yield key.replace("_", "-"), str(value)
+
+
+def _pattern(variable: str) -> re.Pattern[str] | None:
+    patterns = [each.strip() for each in os.environ.get(variable, "").split(",")]
+    chosen = [f"(?:{each.lower()})" for each in patterns if each]
+    return re.compile("|".join(chosen)) if chosen else None

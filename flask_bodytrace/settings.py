@@ -148,6 +148,9 @@ class Settings:
     over_limit: str = _setting(
         "pass", _choice("pass", "reject"), "over the limit: pass the stream on once, or 413"
     )
+    spill_limit: int = _setting(
+        1 << 30, _size, "bytes that all temporary files together may take", unit="B"
+    )
     pool_limit: int = _setting(
         8 << 20, _size, "bytes of buffers kept for reuse; 0 is no pool", unit="B"
     )

@@ -14,7 +14,6 @@ Spans are there as soon as the client's call returns; those of a streamed respon
 from __future__ import annotations
 
 import itertools
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, format_span_id, format_
 
 from .flow.response import end_dropped
 from .otel import sdk
+from .otel.registry import IdentityRegistry
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -219,15 +219,16 @@ class _Distributor(SpanProcessor):
             recorder.add(span)
 
 
-_distributors: weakref.WeakKeyDictionary[TracerProvider, _Distributor] = weakref.WeakKeyDictionary()
+_distributors: IdentityRegistry[TracerProvider, _Distributor] = IdentityRegistry()
 
 
 def _distributor(provider: TracerProvider) -> _Distributor:
-    distributor = _distributors.get(provider)
-    if distributor is None:
-        distributor = _distributors[provider] = _Distributor()
-        provider.add_span_processor(distributor)
-    return distributor
+    def make() -> _Distributor:
+        made = _Distributor()
+        provider.add_span_processor(made)
+        return made
+
+    return _distributors.get_or_make(provider, make)
 
 
 @contextmanager
@@ -250,7 +251,7 @@ def capture_spans(app: Flask | None = None) -> Iterator[SpanRecorder]:
                 distributor.recorders.append(recorder)
 
     if app is None:
-        for provider in (*sdk.in_use, trace.get_tracer_provider()):
+        for provider in (*sdk.in_use.keys(), trace.get_tracer_provider()):
             listen(provider)
         sdk.watchers.append(listen)
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -59,7 +60,9 @@ class BodyTraceMiddleware:
         loaded = load({}, settings)
         if not loaded.enabled:
             return
-        framework = Framework() if route_of is None else Framework(route_of=_routes(route_of))
+        framework = Framework(sets_length=True)
+        if route_of is not None:
+            framework = replace(framework, route_of=_routes(route_of))
         self._plan = make_plan(
             loaded,
             name=name,

@@ -312,6 +312,7 @@ def test_trace_id_of_a_hashed_id_is_the_one_the_request_gets() -> None:
         hash_key="k",
         trace_key="order.id",
     )
+    app.add_url_rule("/", view_func=lambda: "", methods=["POST"])
     answer = app.test_client().post("/", json={"orderId": "ORD1"})
     result = app.test_cli_runner().invoke(bodytrace, ["trace-id", "ORD1"])
     assert result.output.strip() == answer.headers["X-Trace-ID"]

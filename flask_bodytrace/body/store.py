@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -17,13 +18,46 @@ if TYPE_CHECKING:
 OVER = "I/O operation on the body of a request that is over"
 
 
+class NoRoom(Exception):
+    """The bodies of all requests together take as much of the disk as they may."""
+
+
+class SpillQuota:
+    """What all spilled bodies together may take of the disk.
+
+    :param limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for `size` bytes more, which are then taken."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """`size` bytes are no longer on the disk."""
+        with self._lock:
+            self._left += size
+
+
 class BodyStore:
     """Pieces of one body, appended in order and readable anywhere, by several threads at once.
+
+    Where there is no place for a temporary file, the body stays in memory: whoever limits bodies
+    (``BODYTRACE_BODY_LIMIT``) limits that too.
 
     :param pool: lends the memory.
     :param memory_limit: bytes; a larger body goes to a temporary file.
     :param expected: how large the body will be, bytes; None if nobody knows.
-    :param on_spill: called when the file is made.
+    :param on_event: called with ``"spilled"`` when the file is made, ``"unspillable"`` if it
+        cannot be.
+    :param quota: what all files together may take.
 
     The lock is held to copy bytes, never while waiting for a client.
     """
@@ -34,9 +68,12 @@ class BodyStore:
         "_lease",
         "_lock",
         "_memory_limit",
-        "_on_spill",
+        "_on_event",
         "_pool",
+        "_quota",
         "_size",
+        "_stays",
+        "_taken",
         "closed",
         "only",
     )
@@ -46,38 +83,52 @@ class BodyStore:
         pool: BufferPool,
         memory_limit: int,
         expected: int | None,
-        on_spill: Callable[[], None],
+        on_event: Callable[[str], None],
+        quota: SpillQuota | None = None,
     ) -> None:
         self._pool = pool
         self._memory_limit = memory_limit
         self._expected = expected or 0
-        self._on_spill = on_spill
+        self._on_event = on_event
+        self._quota = quota
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._file: SpillFile | None = None
         self._size = 0
+        self._taken = 0
+        self._stays = False
         self.closed = False
         self.only: bytes | None = None
         """All there is, as long as that is a single piece."""
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes, *, over_quota: bool = False) -> None:
         """Add the next piece.
 
-        :raises OSError: no room for the file.
+        :param over_quota: whether it stays in memory although it should not.
+        :raises NoRoom: the quota is used up; nothing was added.
         :raises ValueError: closed.
         """
         with self._lock:
             if self.closed:
                 raise ValueError(OVER)
             size = self._size + len(data)
-            if self._file is not None:
-                self._file.append(data)
-            elif max(size, self._expected) > self._memory_limit:
-                self._spill(data)
-            elif self._size == 0:
-                self.only = data
-            else:
-                self._reserve(size).view[self._size : size] = data
+            is_large = max(size, self._expected) > self._memory_limit
+            if over_quota:
+                self._stay()
+            elif is_large and not self._stays:
+                self._take_quota(size)
+            if is_large and not self._stays:
+                try:
+                    self._spill(data)
+                except OSError:
+                    _say_once()
+                    self._on_event("unspillable")
+                    self._stay()
+            if self._stays or not is_large:
+                if self._size == 0:
+                    self.only = data
+                else:
+                    self._reserve(size).view[self._size : size] = data
             self._size = size
 
     def read(self, start: int, end: int) -> bytes:
@@ -101,6 +152,7 @@ class BodyStore:
             lease.release(self._size)
         if file is not None:
             file.close()
+        self._give_quota_back()
 
     def _read(self, start: int, end: int) -> bytes:
         if end <= start:
@@ -127,6 +179,14 @@ class BodyStore:
         return larger
 
     def _spill(self, data: bytes) -> None:
+        """Add `data` to the file, which is made first if there is none.
+
+        :raises OSError: there is no place for it; what was stored is where it was.
+        """
+        file = self._file
+        if file is not None:
+            file.append(data)
+            return
         file = SpillFile()
         try:
             file.append(self._read(0, self._size))
@@ -139,7 +199,45 @@ class BodyStore:
         self._file = file
         if lease is not None:
             lease.release(self._size)
-        self._on_spill()
+        self._on_event("spilled")
+
+    def _stay(self) -> None:
+        """Go on in memory, with what is in the file already."""
+        self._stays = True
+        file = self._file
+        if file is None:
+            return
+        held = file.read(0, self._size)
+        self._file = None
+        file.close()
+        self._give_quota_back()
+        self.only = held
+
+    def _take_quota(self, size: int) -> None:
+        if self._quota is None:
+            return
+        more = max(size, self._expected) - self._taken
+        if more > 0 and not self._quota.take(more):
+            raise NoRoom
+        self._taken += max(more, 0)
+
+    def _give_quota_back(self) -> None:
+        taken, self._taken = self._taken, 0
+        if self._quota is not None and taken:
+            self._quota.give_back(taken)
+
+
+_log = logging.getLogger("flask_bodytrace")
+_said: list[bool] = []
+
+
+def _say_once() -> None:
+    if not _said:
+        _said.append(True)
+        _log.exception(
+            "no temporary file can be made for a request body, so bodies stay in memory up to "
+            "BODYTRACE_BODY_LIMIT (logged once)"
+        )
 
 
 class SpillFile:

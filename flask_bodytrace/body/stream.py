@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-    from .cached import CachedBody
-
 
 class BodyStream:
-    """One reader's position in a `CachedBody`: a read-only, seekable binary file."""
+    """One reader's position in a `CachedBody`: a read-only, seekable binary file.
 
-    __slots__ = ("__weakref__", "body", "closed", "position")
+    Attributes that it does not have are those of the server's own input, as long as the request
+    lasts: web sockets take the socket from there.
 
-    def __init__(self, body: CachedBody) -> None:
+    :param body: the `CachedBody`.
+    """
+
+    def __init__(self, body: Any) -> None:
         self.body = body
         self.position = 0
         self.closed = False
+        self.has_ended = False
+        """Whether the reader has seen the end."""
+
+    def __getattr__(self, name: str) -> Any:
+        source = None if name == "body" else self.body.source
+        if source is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(source, name)
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to `size` bytes, fewer only at the end; all that is left for None or -1.
@@ -33,9 +43,9 @@ class BodyStream:
         if self.closed:
             raise ValueError("I/O operation on closed file")
         if size is None or size < 0:
-            data = self.body.read_at(self.position, None)
+            data: bytes = self.body.read_at(self.position, None)
             self.position += len(data)
-            self.body._ended(self)
+            self._end_seen()
             return data
         if size == 0:
             return b""
@@ -43,7 +53,7 @@ class BodyStream:
         if data:
             self.position += len(data)
         else:
-            self.body._ended(self)
+            self._end_seen()
         return data
 
     read1 = read
@@ -65,19 +75,21 @@ class BodyStream:
         """One line with its newline, at most `size` bytes."""
         if self.closed:
             raise ValueError("I/O operation on closed file")
-        limit = None if size is None or size < 0 else size
-        line = b""
-        while limit is None or len(line) < limit:
-            part = self.body.line_at(self.position, None if limit is None else limit - len(line))
+        left = None if size is None or size < 0 else size
+        parts: list[bytes] = []
+        while left is None or left > 0:
+            part = self.body.line_at(self.position, left)
             if not part:
-                if not line:
-                    self.body._ended(self)
+                if not parts:
+                    self._end_seen()
                 break
             self.position += len(part)
-            line = line + part if line else part
+            parts.append(part)
             if part.endswith(b"\n"):
                 break
-        return line
+            if left is not None:
+                left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """The lines that are left; no further one after `hint` bytes."""
@@ -116,13 +128,18 @@ class BodyStream:
         if offset < 0:
             raise ValueError(f"negative seek position {offset}")
         self.position = offset
+        self.has_ended = False
         return offset
 
     def _end(self) -> int:
-        size = self.body.find_size()
+        size: int | None = self.body.find_size()
         if size is None:
             raise io.UnsupportedOperation("the end is not known before it is read")
         return size
+
+    def _end_seen(self) -> None:
+        self.has_ended = True
+        self.body.ended(self)
 
     def tell(self) -> int:
         """The position, bytes from the start."""
@@ -131,7 +148,7 @@ class BodyStream:
     def close(self) -> None:
         """Close this stream; the body stays for others until the request is over."""
         self.closed = True
-        self.body._ended(self)
+        self._end_seen()
 
     def __enter__(self) -> BodyStream:  # noqa: PYI034 - Self is Python 3.11
         return self
@@ -144,8 +161,9 @@ class BodyStream:
         return True
 
     def seekable(self) -> bool:
-        """Whether the body can be read again, as far as is known yet."""
-        return self.body.replayable
+        """Whether the body can be read again; one of unknown length is read to find out."""
+        again: bool = self.body.can_be_read_again()
+        return again
 
     def writable(self) -> bool:
         """False."""

@@ -7,7 +7,6 @@ from watched sessions (`flask_bodytrace.client.watch`).
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import Callable, Collection, Mapping
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from opentelemetry.trace import (
     format_trace_id,
 )
 
+from flask_bodytrace.otel.registry import IdentityRegistry
 from flask_bodytrace.trace.current import TRACE_KEY
 
 from .call import Call, clean, status_of
@@ -260,13 +260,12 @@ class _Collector(SpanProcessor):
             calls.started(span)
 
 
-_collecting: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+_collectors: IdentityRegistry[TracerProvider, _Collector] = IdentityRegistry()
 
 
 def _collect_from(provider: TracerProvider) -> None:
-    if isinstance(provider, SdkTracerProvider) and provider not in _collecting:
-        _collecting.add(provider)
-        provider.add_span_processor(_Collector())
+    if isinstance(provider, SdkTracerProvider) and _collectors.get(provider) is None:
+        provider.add_span_processor(_collectors.get_or_make(provider, _Collector))
 
 
 def _described(span: Span, service: str) -> Call:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, got_request_exception, request
+from flask import Flask, Request, Response, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_bodytrace.exceptions import BodyTraceError
+from flask_bodytrace.flow.begin import unserved
 from flask_bodytrace.flow.bind import bind, bind_matched, take_over
 from flask_bodytrace.flow.finish import failed
 from flask_bodytrace.flow.plan import Framework, Plan, Route
@@ -19,7 +20,7 @@ from flask_bodytrace.flow.run import run
 from flask_bodytrace.trace.current import TRACE_KEY
 from flask_bodytrace.trace.header_writer import without
 
-from .g import current_request, exchange_of, with_trace
+from .g import with_trace
 from .hooks import Hooks, call_hooks
 from .request import replayable
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from flask_bodytrace.flow.exchange import Exchange
+
+
+current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
 
 
 def attach(app: Flask, plan: Plan, hooks: Hooks) -> None:
@@ -95,8 +99,9 @@ def _before_request(plan: Plan, hooks: Hooks) -> Callable[[], None]:
 
     def before_request() -> None:
         try:
+            # The request itself: the proxy would look for it at every attribute.
             current = current_request()
-            exchange = exchange_of(current.environ, plan)
+            exchange = current.environ.get(TRACE_KEY) or unserved(plan, current.environ)
             rule = current.url_rule
             if (
                 rule is not None
@@ -120,8 +125,9 @@ def _after_request(plan: Plan, hooks: Hooks, *, is_direct: bool) -> Callable[[Re
 
     def after_request(response: Response) -> Response:
         try:
+            # The request itself: the proxy would look for it at every attribute.
             current = current_request()
-            exchange = exchange_of(current.environ, plan)
+            exchange = current.environ.get(TRACE_KEY) or unserved(plan, current.environ)
             if hooks.on_response:
                 call_hooks("on_response", hooks.on_response, exchange, response)
             if exchange.plan.headers is not None and exchange.writes_headers:

@@ -1,31 +1,13 @@
-"""The current request, and ``g.trace``."""
+"""``g.trace``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import current_app, has_request_context, request
 
 from flask_bodytrace.flow.begin import unserved
 from flask_bodytrace.trace.current import TRACE_KEY
-
-if TYPE_CHECKING:
-    from flask import Request
-
-    from flask_bodytrace.flow.exchange import Exchange
-    from flask_bodytrace.flow.plan import Plan
-
-
-def current_request() -> Request:
-    """The request itself, not the proxy, which would look for it at every attribute."""
-    found: Request = request._get_current_object()  # type: ignore[attr-defined]
-    return found
-
-
-def exchange_of(environ: dict[str, Any], plan: Plan) -> Exchange:
-    """The trace of a request; made now if it did not come through ``app.wsgi_app``."""
-    found: Exchange | None = environ.get(TRACE_KEY)
-    return unserved(plan, environ) if found is None else found
 
 
 class _TraceOnG:
@@ -39,7 +21,8 @@ class _TraceOnG:
         if name == "trace" and has_request_context():
             state = current_app.extensions.get("bodytrace")
             if state is not None and state.plan is not None:
-                return exchange_of(request.environ, state.plan)
+                environ = request.environ
+                return environ.get(TRACE_KEY) or unserved(state.plan, environ)
         inherited = getattr(super(), "__getattr__", None)
         if inherited is None:
             raise AttributeError(name)

@@ -1,10 +1,11 @@
-"""What Flask hands to a view: the request, its body re-readable in any order, and ``g.trace``."""
+"""What Flask hands to a view: the request, its body re-readable in any order."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Request as FlaskRequest
@@ -14,7 +15,7 @@ from flask_bodytrace.body.cached import BODY_KEY, CachedBody
 from flask_bodytrace.body.stream import BodyStream
 
 if TYPE_CHECKING:
-    from flask_bodytrace.body.cached import BodyRules
+    from flask_bodytrace.body.state import BodyRules
 
 
 class ReplayableRequest(Request):
@@ -27,24 +28,52 @@ class ReplayableRequest(Request):
     body_rules: ClassVar[BodyRules]
     limits: ClassVar[Mapping[str, Any] | None] = None
     """The application's config, where `max_content_length` is Flask's and takes it from there."""
+    overrides_stream: ClassVar[bool] = False
+    """Whether the application's class has a `stream` of its own, which has to stay in front."""
     _max_content_length: int | None
+    _own_stream: BodyStream | None = None
     _unparsed: IO[bytes] | None = None
 
     @property
     def stream(self) -> IO[bytes]:
         """The body from byte 0, or from where the last reader that did not finish it stopped.
 
+        Its position is its own: what reads ``environ["wsgi.input"]`` does not move it.
+
         :raises RequestEntityTooLarge: (413) larger than `max_content_length`.
         """
         replaced = self.__dict__.get("stream")
         if replaced is not None:
             return cast("IO[bytes]", replaced)
-        self._body()
-        return cast("IO[bytes]", self.environ["wsgi.input"])
+        body = self._body()
+        stream = self._own_stream
+        if stream is None or stream.has_ended or stream.closed or stream.body is not body:
+            if body.is_over_limit:
+                # It can be read once, whoever reads it.
+                return cast("IO[bytes]", self.environ["wsgi.input"])
+            stream = self._own_stream = body.open()
+        return cast("IO[bytes]", stream)
 
     @stream.setter
     def stream(self, value: IO[bytes]) -> None:
         self.__dict__["stream"] = value
+
+    @property
+    def files(self) -> Any:
+        """The uploaded files; one that was read to its end starts over."""
+        self._load_form_data()
+        files = self.__dict__["files"]
+        for file in chain.from_iterable(files.listvalues()):
+            stream = file.stream
+            if type(stream) is not UploadedStream:
+                file.stream = UploadedStream(stream)
+            elif stream.has_ended:
+                stream.seek(0)
+        return files
+
+    @files.setter
+    def files(self, value: Any) -> None:
+        self.__dict__["files"] = value
 
     def _body(self) -> CachedBody:
         """The body, held to this request's `max_content_length`."""
@@ -54,6 +83,7 @@ class ReplayableRequest(Request):
                 "disabled."
             )
         stream = self.environ["wsgi.input"]
+        body: CachedBody
         if type(stream) is BodyStream:
             body = stream.body
         else:
@@ -61,7 +91,7 @@ class ReplayableRequest(Request):
             if self.environ[BODY_KEY] is body:
                 # Nobody else closes it. Not a method of the class: every request would call that.
                 self.__dict__["close"] = partial(_close_both, self, body)
-        # Flask's property asks for the current application three times: 1.5 us.
+        # Flask's property asks for the current application three times.
         defaults = self.limits
         limit = None
         if (
@@ -85,7 +115,8 @@ class ReplayableRequest(Request):
         """
         data: bytes | None = getattr(self, "_cached_data", None)
         if data is None:
-            if "stream" in self.__dict__:
+            if self.overrides_stream or "stream" in self.__dict__:
+                self._start_over()
                 return cast(
                     "bytes | str",
                     super().get_data(cache, as_text, parse_form_data),  # type: ignore[call-overload]
@@ -98,17 +129,23 @@ class ReplayableRequest(Request):
                 # The form parser took the body: Werkzeug's answer is what it left over.
                 data = unparsed.read()
             else:
-                body = self._body()
-                data = body.getvalue()
-                if body.replayable:
-                    # Still the one `_body` found, and nobody else can have put another.
+                data = self._body().getvalue()
+                # The next reader of either starts at byte 0.
+                if self._own_stream is not None:
+                    self._start_over()
+                if type(self.environ["wsgi.input"]) is BodyStream:
                     self.environ["wsgi.input"].position = 0
                 if cache:
                     self._cached_data = data
         return data.decode(errors="replace") if as_text else data
 
     def _get_stream_for_parsing(self) -> IO[bytes]:
-        if getattr(self, "_cached_data", None) is not None or "stream" in self.__dict__:
+        if (
+            self.overrides_stream
+            or getattr(self, "_cached_data", None) is not None
+            or "stream" in self.__dict__
+        ):
+            self._start_over()
             return super()._get_stream_for_parsing()
         body = self._body()
         data = body.small()
@@ -128,12 +165,58 @@ class ReplayableRequest(Request):
         if not replaced:
             # Werkzeug pins the stream it parsed; ours starts over for the next reader.
             self.__dict__.pop("stream", None)
-            self._rewind()
+            self._start_over()
 
-    def _rewind(self) -> None:
+    def _start_over(self) -> None:
+        """Let the next reader begin at byte 0, of `stream` and of the environ's input."""
+        self._own_stream = None
         stream = self.environ["wsgi.input"]
         if type(stream) is BodyStream and stream.body.replayable:
-            stream.position = 0
+            stream.seek(0)
+
+
+class UploadedStream:
+    """An uploaded file's stream, which knows whether its reader has seen the end."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.has_ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def read(self, size: int | None = -1, /) -> Any:
+        """As the file's own."""
+        data = self._inner.read(-1 if size is None else size)
+        self.has_ended = size is None or size < 0 or (not data and size > 0)
+        return data
+
+    def readline(self, *size: int) -> Any:
+        """As the file's own."""
+        line = self._inner.readline(*size)
+        self.has_ended = not line
+        return line
+
+    def readlines(self, *hint: int) -> Any:
+        """As the file's own."""
+        lines = self._inner.readlines(*hint)
+        self.has_ended = not (hint and lines)
+        return lines
+
+    def seek(self, *position: int) -> Any:
+        """As the file's own."""
+        self.has_ended = False
+        return self._inner.seek(*position)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._inner
+        self.has_ended = True
+
+    def __enter__(self) -> UploadedStream:  # noqa: PYI034 - Self is Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inner.close()
 
 
 def _close_both(request: Request, body: CachedBody) -> None:
@@ -170,8 +253,10 @@ def replayable(
             "__doc__": request_class.__doc__,
             "body_rules": rules,
             "limits": config if is_flasks else None,
+            "overrides_stream": getattr(request_class, "stream", None) not in _STREAMS,
         },
     )
 
 
+_STREAMS = (vars(Request)["stream"], vars(ReplayableRequest)["stream"])
 _MAX_CONTENT_LENGTH = vars(FlaskRequest).get("max_content_length")

@@ -142,7 +142,8 @@ def _unanswerable(*_: object) -> Any:
 def _body_of(plan: Plan, environ: WSGIEnvironment) -> CachedBody:
     stream = environ["wsgi.input"]
     if type(stream) is BodyStream and not stream.body.closed:
-        return stream.body
+        body: CachedBody = stream.body
+        return body
     return CachedBody(environ, plan.bodies)
 
 

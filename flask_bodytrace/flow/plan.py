@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import NoOpTracer, get_tracer
 
-from flask_bodytrace.body.cached import BodyRules
 from flask_bodytrace.body.pool import BufferPool
+from flask_bodytrace.body.state import BodyRules
+from flask_bodytrace.body.store import SpillQuota
 from flask_bodytrace.exceptions import ConfigError
 from flask_bodytrace.ids.extractor import compile_rules
 from flask_bodytrace.otel import sdk
@@ -63,11 +64,13 @@ class Framework:
     :param has_route: whether the URL and its method will be matched, asked before they are; None
         if it cannot tell.
     :param span_of: the server span somebody else started since; None before that.
+    :param sets_length: whether a body of unknown length gets a Content-Length once it is read.
     """
 
     route_of: Callable[[WSGIEnvironment], Route | None] = _nothing
     has_route: Callable[[WSGIEnvironment], bool] | None = None
     span_of: Callable[[WSGIEnvironment], Span | None] = _nothing
+    sets_length: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -169,7 +172,7 @@ def make_plan(
         fast=fast,
         why_not_fast=why_not_fast,
         service_name=service_name,
-        bodies=_body_rules(settings, metrics),
+        bodies=_body_rules(settings, metrics, sets_length=framework.sets_length),
         ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
         # A body that is passed on can be read once, and not by us.
         scan_limit=min(settings.id_scan_limit, settings.body_limit),
@@ -195,12 +198,18 @@ def make_plan(
     )
 
 
-def _body_rules(settings: Settings, metrics: ServerMetrics | None) -> BodyRules:
-    pool = BufferPool(largest=settings.memory_limit, limit=settings.pool_limit)
+def _body_rules(
+    settings: Settings, metrics: ServerMetrics | None, *, sets_length: bool
+) -> BodyRules:
     rules = BodyRules(
-        pool, settings.memory_limit, settings.body_limit, settings.over_limit == "reject"
+        BufferPool(largest=settings.memory_limit, limit=settings.pool_limit),
+        settings.memory_limit,
+        settings.body_limit,
+        reject=settings.over_limit == "reject",
+        spill_quota=SpillQuota(settings.spill_limit),
+        sets_length=sets_length,
     )
     if metrics is None:
         return rules
-    metrics.observe(pool)
+    metrics.observe(rules.pool)
     return replace(rules, on_event=metrics.body_event)

@@ -1,4 +1,4 @@
-"""What goes to the server: the application's iterable, inside its request until it is closed."""
+"""Streamed answers: the application's iterable, inside its request until it is closed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,48 @@ if TYPE_CHECKING:
     from .exchange import Exchange
 
 
-dropped: deque[TracedResponse] = deque()
-"""Responses that nobody closed, of any application: their requests end when another begins."""
+class _Stream:
+    """What is left to do for a streamed answer, whether or not somebody still holds it."""
+
+    __slots__ = ("context", "exchange", "iterable", "iterator")
+
+    def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
+        self.exchange = exchange
+        self.context = exchange.context
+        self.iterable: Iterable[bytes] = iterable
+        self.iterator: Iterator[bytes] | None = None
+
+    def end(self) -> None:
+        """End the request without closing; a suspended generator ends in its context."""
+        token = attach(self.context)
+        try:
+            self.iterator = None
+            self.iterable = ()
+        finally:
+            detach(token)
+            finish(self.exchange)
+
+
+_open: set[_Stream] = set()
+"""Keeps alive what ending a request takes, such as the provider's threads: nobody may be left who
+does when a response is collected together with its application."""
+
+dropped: deque[_Stream] = deque()
+"""Streams that nobody closed, of any application: their requests end when another one begins."""
 
 
 def end_dropped() -> None:
     """End the requests of responses that nobody closed."""
     while dropped:
         try:
-            response = dropped.popleft()
+            stream = dropped.popleft()
         except IndexError:  # another thread was faster
             return
+        _open.discard(stream)
         try:
-            response.end()
+            stream.end()
         except Exception:  # noqa: BLE001 - nobody is left to tell but the log
-            response.exchange.plan.report("dropped")
+            stream.exchange.plan.report("dropped")
 
 
 class TracedResponse:
@@ -43,26 +70,25 @@ class TracedResponse:
     `stream_with_context` pushed, and may do so only where it was pushed.
     """
 
-    __slots__ = ("_context", "_is_open", "_iterable", "_iterator", "exchange")
+    __slots__ = ("__weakref__", "_is_open", "_stream")
 
     def __init__(self, exchange: Exchange, iterable: Iterable[bytes]) -> None:
-        self.exchange = exchange
-        self._context = exchange.context
-        self._iterable: Iterable[bytes] = iterable
-        self._iterator: Iterator[bytes] | None = None
+        self._stream = _Stream(exchange, iterable)
         self._is_open = True
+        _open.add(self._stream)
 
     def __iter__(self) -> TracedResponse:
         return self
 
     def __next__(self) -> bytes:
-        exchange = self.exchange
-        token = attach(self._context)
+        stream = self._stream
+        exchange = stream.exchange
+        token = attach(stream.context)
         try:
-            if self._iterator is None:
-                self._iterator = iter(self._iterable)
-            chunk = next(self._iterator)
-            self._context = current()
+            if stream.iterator is None:
+                stream.iterator = iter(stream.iterable)
+            chunk = next(stream.iterator)
+            stream.context = current()
         except StopIteration:
             end_span(exchange)
             raise
@@ -81,35 +107,26 @@ class TracedResponse:
     def close(self) -> None:
         """Close the application's iterable, and end the request whatever comes of that."""
         self._is_open = False
-        close = getattr(self._iterable, "close", None)
-        token = attach(self._context)
+        stream = self._stream
+        _open.discard(stream)
+        close = getattr(stream.iterable, "close", None)
+        token = attach(stream.context)
         try:
             if close is not None:
                 close()
         except BaseException as error:
-            broke(self.exchange, error)
+            broke(stream.exchange, error)
             raise
         finally:
             detach(token)
-            finish(self.exchange)
+            finish(stream.exchange)
 
     def __del__(self) -> None:
         # A server that never closes it must not keep the span open for ever. Not here: this may be
         # the garbage collector, which before Python 3.12 strikes within ContextVar.set itself and
         # would find it half done (a crash), or while this thread holds an exporter's lock.
         if self._is_open:
-            dropped.append(self)
-
-    def end(self) -> None:
-        """End the request without closing; a suspended generator ends in its context."""
-        self._is_open = False
-        token = attach(self._context)
-        try:
-            self._iterator = None
-            self._iterable = ()
-        finally:
-            detach(token)
-            finish(self.exchange)
+            dropped.append(self._stream)
 
 
 def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -23,8 +22,9 @@ from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 from flask_bodytrace.exceptions import ConfigError
 
 from .id_generator import BusinessIdGenerator
+from .registry import IdentityRegistry
 
-in_use: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
+in_use: IdentityRegistry[TracerProvider, bool] = IdentityRegistry()
 """The providers that living applications trace with."""
 
 watchers: list[Callable[[TracerProvider], None]] = []
@@ -48,7 +48,7 @@ def tracer_provider(given: TracerProvider | None, app_name: str) -> TracerProvid
         that is not installed.
     """
     provider = _global_tracer_provider(app_name) if given is None else given
-    in_use.add(provider)
+    in_use.get_or_make(provider, lambda: True)
     for watcher in tuple(watchers):
         watcher(provider)
     return provider

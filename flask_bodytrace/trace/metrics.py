@@ -75,7 +75,7 @@ class ServerMetrics:
         self._bodies = meter.create_counter(
             "bodytrace.body.events",
             unit="{body}",
-            description="Bodies spilled to disk, rejected, or passed on unread.",
+            description="Bodies spilled to disk, not to be spilled, rejected, or passed on unread.",
         )
         self._meter = meter
         self._provider = provider
@@ -130,7 +130,7 @@ class ServerMetrics:
             self._body_size.record(body_size, attributes, context)
 
     def body_event(self, event: str) -> None:
-        """A body was ``spilled``, ``rejected`` or ``passed``."""
+        """A body was ``spilled``, ``unspillable``, ``rejected`` or ``passed``."""
         self._bodies.add(1, {"event": event})
 
     def observe(self, pool: BufferPool) -> None:

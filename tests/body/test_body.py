@@ -9,6 +9,7 @@ import stat
 import tempfile
 import threading
 import tracemalloc
+from collections.abc import Callable
 from typing import IO, Any, cast
 
 import pytest
@@ -19,8 +20,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 from flask_bodytrace import BodyNotReplayable, BodyStream, BodyTrace, CachedBody
-from flask_bodytrace.body.cached import BodyRules
+from flask_bodytrace.body import store
 from flask_bodytrace.body.pool import BufferPool
+from flask_bodytrace.body.state import BodyRules
 from flask_bodytrace.body.store import SpillFile
 from tests.body.figures import open_files
 
@@ -28,14 +30,21 @@ MEMORY, LIMIT = 300_000, 600_000
 
 
 def _body(
-    source: Any, *, length: int | None = None, reject: bool = False, **environ: Any
+    source: Any,
+    *,
+    length: int | None = None,
+    reject: bool = False,
+    on_event: Callable[[str], None] = lambda _event: None,
+    spill_quota: store.SpillQuota | None = None,
+    **environ: Any,
 ) -> tuple[CachedBody, BodyRules]:
     environ = {"wsgi.input": source, **environ}
     if length is None:
         environ["wsgi.input_terminated"] = True
     else:
         environ["CONTENT_LENGTH"] = str(length)
-    rules = BodyRules(BufferPool(largest=MEMORY, limit=1 << 20), MEMORY, LIMIT, reject)
+    pool = BufferPool(largest=MEMORY, limit=1 << 20)
+    rules = BodyRules(pool, MEMORY, LIMIT, reject, on_event, spill_quota)
     return CachedBody(environ, rules), rules
 
 
@@ -152,18 +161,65 @@ def test_b16_b17_large_body_leaves_no_descriptor(closed: bool) -> None:
     assert open_files() == before
 
 
-def test_full_disk_is_an_error_for_every_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("room", [0, MEMORY + 100])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_full_disk_keeps_the_body_in_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, room: int, length: bool
+) -> None:
+    write_at = store._write_at
 
-    monkeypatch.setattr("flask_bodytrace.body.store._write_at", full)
+    def full(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset + len(data) > room:
+            raise OSError(28, "No space left on device")
+        return write_at(descriptor, data, offset)
+
+    monkeypatch.setattr(store, "_write_at", full)
+    monkeypatch.setattr(store, "_said", [])
+    data = bytes(range(256)) * ((MEMORY * 3 // 2) // 256)
     before = open_files()
-    body, _ = _body(_Pipe(b"x" * (MEMORY + 1)), length=MEMORY + 1)
     for _ in range(2):
-        with pytest.raises(OSError, match="No space left"):
-            body.open().read(10)
+        events: list[str] = []
+        body, _ = _body(_Pipe(data), length=len(data) if length else None, on_event=events.append)
+        stream = body.open()
+        assert b"".join(iter(lambda: stream.read(1000), b"")) == data  # noqa: B023
+        assert body.open().read() == data
+        assert "unspillable" in events
+        body.close()
+        assert open_files() == before
+    assert [
+        record.getMessage() for record in caplog.records if "logged once" in record.getMessage()
+    ]
+    assert len(caplog.records) == 1
+
+
+def test_no_temporary_folder_keeps_the_body_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(**_: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", nowhere)
+    data = b"x" * (MEMORY * 2)
+    body, _ = _body(_Pipe(data), length=None)
+    assert body.open().read(10) == data[:10]
+    assert body.open().read() == data
     body.close()
-    assert open_files() == before
+
+
+def test_the_quota_for_the_disk_passes_further_bodies_on() -> None:
+    quota = store.SpillQuota(MEMORY * 3)
+    data = b"x" * (MEMORY * 2)
+    first, _ = _body(_Pipe(data), length=len(data), spill_quota=quota)
+    assert first.open().read(10) == data[:10]
+    second, _ = _body(_Pipe(data), length=len(data), spill_quota=quota)
+    stream = second.open()
+    assert b"".join(iter(lambda: stream.read(1000), b"")) == data
+    assert not second.replayable
+    with pytest.raises(BodyNotReplayable):
+        second.open().read()
+    first.close()
+    second.close()
+    third, _ = _body(_Pipe(data), length=len(data), spill_quota=quota)
+    assert third.open().read(10) + third.open().read() == data[:10] + data
+    third.close()
 
 
 @pytest.mark.parametrize("length", [True, False])
@@ -187,7 +243,7 @@ def test_b06_short_or_broken_is_400_for_every_reader(length: bool) -> None:
         body.close()
 
 
-@pytest.mark.parametrize("text", ["-5", "abc", "1e3", "+5", "5,5", "\u00b2", "1_0", "0x5"])
+@pytest.mark.parametrize("text", ["-5", "abc", "1e3", "+5", "5,6", "\u00b2", "1_0", "0x5"])
 def test_length_that_is_no_number_is_400(text: str) -> None:
     environ = {"wsgi.input": io.BytesIO(b"hello"), "CONTENT_LENGTH": text}
     rules = BodyRules(BufferPool(largest=MEMORY, limit=0), MEMORY, LIMIT)

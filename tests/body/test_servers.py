@@ -93,8 +93,8 @@ def test_b03_b08_chunks_every_way_of_reading(server: Server, size: int) -> None:
             connection.send(request(f"/read?ways={ways}", body, chunk=max(1, size // 5)))
             answer = told(connection.answer())
         assert set(answer["seen"]) == {seen(body)}
-        if size:
-            assert answer["length"] == str(size)
+        # None of ours beside Transfer-Encoding: a view may send its headers on.
+        assert answer["length"] in {None, str(size)}
 
 
 def test_b02_no_length_is_no_body_and_no_hang(server: Server) -> None:

@@ -8,7 +8,7 @@ PYTEST_FLAGS ?= -n 2
 # What runs pytest as a module: make test RUNNER="coverage run -m"
 RUNNER ?=
 
-.PHONY: help demo serve load test soak bench bench-body lint format clean
+.PHONY: help demo serve load test soak sdk-matrix bench bench-body lint format clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
 	@echo "make bench-body  measure what keeping bodies costs, write benchmarks/RESULTS-body.md"
+	@echo "make sdk-matrix  the same requests on several releases of OpenTelemetry's SDK"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make clean   remove the environment and every cache"
@@ -43,6 +44,9 @@ bench-body: .bench-venv/.bench
 soak: $(VENV)/.test
 	BODYTRACE_SOAK=1 $(BIN)/python -m pytest tests/body/test_pool.py tests/body/test_memory.py -s
 
+sdk-matrix: $(VENV)/.test
+	$(BIN)/python -m tests.otel.matrix .sdk-matrix
+
 .bench-venv/.bench: benchmarks/requirements.txt setup.cfg
 	$(MAKE) --no-print-directory VENV=.bench-venv .bench-venv/.env
 	.bench-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r benchmarks/requirements.txt
@@ -58,7 +62,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .bench-venv .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .sdk-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

@@ -129,6 +129,14 @@ def bare(_sampler: str) -> Flask:
     return shop()
 
 
+def hooks(_sampler: str) -> Flask:
+    """Bare, with a hook before each request and one after it that do nothing."""
+    app = shop()
+    app.before_request(lambda: None)
+    app.after_request(lambda response: response)
+    return app
+
+
 def span(sampler: str) -> Flask:
     """A span by hand in the view: context extracted, seven attributes, nothing else."""
     app = Flask("shop")
@@ -310,6 +318,7 @@ def _semantic_conventions() -> None:
 
 SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
     "bare": bare,
+    "hooks": hooks,
     "span": span,
     "span_only": span_only,
     "otel_wsgi": otel_wsgi,

@@ -210,7 +210,9 @@ def _traced(app: Flask, rule: Rule, state: State) -> str:
     if plan is None:
         return "off"
     host = app.config.get("SERVER_NAME") or "localhost"
-    if plan.excluded.match({"HTTP_HOST": host, "PATH_INFO": _example(rule)}):
+    if plan.excluded is not None and plan.excluded.match(
+        {"HTTP_HOST": host, "PATH_INFO": _example(rule)}
+    ):
         return "excluded"
     return "yes"
 

@@ -44,7 +44,7 @@ def declared_length(environ: WSGIEnvironment) -> int | None:
         return None
     if is_terminated and (
         ("HTTP_TRANSFER_ENCODING" in environ and is_chunked(environ["HTTP_TRANSFER_ENCODING"]))
-        or not is_servers(environ["wsgi.input"])
+        or type(environ["wsgi.input"]).__module__.partition(".")[0] not in _SERVERS
     ):
         # Something in front of us, such as mod_wsgi below a filter that inflates, has changed how
         # long the body is. It still ends it.
@@ -77,12 +77,8 @@ def is_framing_error(error: Exception, source: object) -> bool:
     if isinstance(error, OSError | EOFError):
         return True
     # A chunk's size that is none, or that no memory has.
-    return isinstance(error, ValueError | OverflowError) and is_servers(source)
-
-
-def is_servers(source: object) -> bool:
-    """Whether this is the input of a known server, and nothing that wraps it."""
-    return type(source).__module__.partition(".")[0] in _SERVERS
+    is_servers = type(source).__module__.partition(".")[0] in _SERVERS
+    return is_servers and isinstance(error, ValueError | OverflowError)
 
 
 def reads_lines(source: object) -> bool:

@@ -67,7 +67,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
         # Whose span is it: an enclosing application's, nobody's, somebody else's, or ours?
         if enclosing is not None and not enclosing.is_over:
             _join(exchange, enclosing, now)
-        elif plan.excluded and plan.excluded.match(environ):
+        elif plan.excluded is not None and plan.excluded.match(environ):
             _exclude(exchange, now)
         elif SPAN_KEY in now and _is_server_span_of_another(now):
             exchange.adopt(get_current_span(now))
@@ -259,7 +259,7 @@ def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
     exchange.span_ids = (trace_id, f"{span_id:016x}", exchange.parent_span_id, flags)
     method = exchange.method
     found = attributes.request_attributes(exchange.environ, method, plan.redactor)
-    if plan.request_headers:
+    if plan.request_headers is not None:
         found |= plan.request_headers.attributes(headers_of(exchange.environ))
     ids_later = None
     if plan.finds_ids_when_routed:
@@ -298,7 +298,7 @@ def _ask_tracer(
     plan = exchange.plan
     start = time_ns()
     found = attributes.request_attributes(exchange.environ, exchange.method, plan.redactor)
-    if plan.request_headers:
+    if plan.request_headers is not None:
         found |= plan.request_headers.attributes(headers_of(exchange.environ))
     found |= _ids_at_start(exchange)
     if parent is not None and parent.is_remote:

@@ -54,7 +54,7 @@ def bind(exchange: Exchange, rule: str | None, arguments: Mapping[str, Any]) -> 
     named = getattr(span, "name", None)
     path = exchange.environ.get("PATH_INFO", "").strip()
     if named == unmatched or (not exchange.owns_span and named == f"{unmatched} {path}"):
-        span.update_name(span_name(exchange.method, rule))
+        span.update_name(f"{unmatched} {rule}")
     if exchange.owns_span or "http.route" not in (getattr(span, "attributes", None) or ()):
         span.set_attribute("http.route", rule)
 

@@ -97,7 +97,7 @@ def _measure(exchange: Exchange, error_type: str | None) -> None:
 
 def finish(exchange: Exchange) -> None:
     """The request is over: span ended, body released; any further call does nothing."""
-    if exchange.is_recording or exchange.counted is not None:
+    if not exchange.is_over and (exchange.is_recording or exchange.counted is not None):
         end_span(exchange)
     exchange.is_over = True
     # Its traceback holds the frames that hold the exchange.

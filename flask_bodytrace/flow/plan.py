@@ -19,7 +19,7 @@ from flask_bodytrace.otel import sdk
 from flask_bodytrace.otel.fast_path import fast_path
 from flask_bodytrace.otel.id_generator import BusinessIdGenerator
 from flask_bodytrace.trace.attributes import known_methods
-from flask_bodytrace.trace.exclusions import Exclusions
+from flask_bodytrace.trace.exclusions import Exclusions, exclusions
 from flask_bodytrace.trace.header_capture import (
     HeaderCapture,
     request_capture,
@@ -96,7 +96,7 @@ class Plan:
     chooses_trace_id: bool
 
     incoming: Any
-    excluded: Exclusions
+    excluded: Exclusions | None
     known_methods: frozenset[str]
     route_of: Callable[[WSGIEnvironment], Route | None]
     has_route: Callable[[WSGIEnvironment], bool] | None
@@ -106,8 +106,8 @@ class Plan:
     metrics: ServerMetrics | None
     capture: BodyCapture | None
     redactor: Redactor
-    request_headers: HeaderCapture
-    response_headers: HeaderCapture
+    request_headers: HeaderCapture | None
+    response_headers: HeaderCapture | None
     logs: bool
     relay: Relay | None
 
@@ -182,7 +182,7 @@ def make_plan(
         baggage=settings.baggage,
         chooses_trace_id=chooses,
         incoming=settings.incoming,
-        excluded=Exclusions(settings.excluded_urls),
+        excluded=exclusions(settings.excluded_urls),
         known_methods=known_methods(),
         route_of=framework.route_of,
         has_route=framework.has_route,

@@ -40,7 +40,7 @@ def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be
             exchange.remaining = _promised(exchange, headers)
         if not exchange.body.complete and exchange.body.settle():
             headers = [*headers, ("Connection", "close")]
-        if plan.response_headers and exchange.is_recording and exchange.owns_span:
+        if plan.response_headers is not None and exchange.is_recording and exchange.owns_span:
             exchange.span.set_attributes(plan.response_headers.attributes(headers))
         if plan.headers is not None and exchange.writes_headers:
             written = exchange.written

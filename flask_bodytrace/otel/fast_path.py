@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tracer
+from opentelemetry.sdk.trace import (
+    ReadableSpan,
+    SpanLimits,
+    SpanProcessor,
+    SynchronousMultiSpanProcessor,
+    Tracer,
+)
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import (
     Link,
@@ -185,17 +191,20 @@ def _difference(tracer: Tracer) -> str:
     )
     if made != SpanContext(_TRACE_ID, _PARENT.span_id, is_remote=True, trace_flags=_FLAGS):
         return "SpanContext"
+    limits: Any = tracer._span_limits
     trial: Any = copy.copy(tracer)
     trial.sampler = ALWAYS_ON
     # The real limits may warn of what this tries, and are applied by the SDK's own code.
-    trial._span_limits = SpanLimits(max_span_attribute_length=SpanLimits.UNSET)
+    trial._span_limits = type(limits)(max_span_attribute_length=SpanLimits.UNSET)
     for use in (_use_much, _use_little):
         links = [Link(SpanContext(1, 2, is_remote=True), {"a": 1})] if use is _use_much else []
         received = []
         for is_fast in (True, False):
             # Links keep what the SDK puts into them.
             mine = copy.deepcopy(links)
-            trial.span_processor = noted = _Received()
+            noted = _Received()
+            trial.span_processor = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+            trial.span_processor.add_span_processor(noted)
             attributes: dict[str, str | int] = {"order.id": "ORD1", "server.port": 8080}
             context = set_span_in_context(NonRecordingSpan(_PARENT), Context())
             if is_fast:

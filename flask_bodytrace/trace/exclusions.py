@@ -15,13 +15,9 @@ class Exclusions:
     Host header is the client's, who could switch tracing off by it.
     """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        patterns = [*patterns, *_standard()]
+    def __init__(self, patterns: list[str]) -> None:
         self._paths = _any_of(each for each in patterns if "://" not in each)
         self._urls = _any_of(each for each in patterns if "://" in each)
-
-    def __bool__(self) -> bool:
-        return self._paths is not None or self._urls is not None
 
     def match(self, environ: Mapping[str, Any]) -> bool:
         """Whether this request gets no span."""
@@ -33,6 +29,12 @@ class Exclusions:
         host = environ.get("HTTP_HOST") or environ.get("SERVER_NAME", "")
         url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{path}"
         return self._urls.search(url) is not None
+
+
+def exclusions(patterns: Iterable[str]) -> Exclusions | None:
+    """What these patterns, and those of the standard variables, exclude; None for nothing."""
+    every = [*patterns, *_standard()]
+    return Exclusions(every) if every else None
 
 
 def _standard() -> list[str]:

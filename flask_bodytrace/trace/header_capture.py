@@ -29,25 +29,23 @@ _SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cook
 class HeaderCapture:
     """Chooses headers of one direction, and hides the values of those that hold secrets.
 
-    :param variable: names the pattern of headers to capture.
+    :param chosen: the headers to capture, by name in lower case.
+    :param kind: ``request`` or ``response``.
     :param redactor: knows further names of secrets.
     """
 
-    def __init__(self, variable: str, kind: str, redactor: Redactor) -> None:
-        self._chosen = _pattern(variable)
+    def __init__(self, chosen: re.Pattern[str], kind: str, redactor: Redactor) -> None:
+        self._chosen = chosen
         self._hidden = _pattern(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS)
         self._prefix = f"http.{kind}.header."
         self._redactor = redactor
-
-    def __bool__(self) -> bool:
-        return self._chosen is not None
 
     def attributes(self, headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         """``http.request.header.<key>`` and so on; the key in lower case, its dashes kept."""
         found: dict[str, list[str]] = {}
         for name, value in headers:
             key = name.lower()
-            if self._chosen is not None and self._chosen.fullmatch(key):
+            if self._chosen.fullmatch(key):
                 shown = REDACTED if self._is_secret(key) else value
                 found.setdefault(self._prefix + key, []).append(shown)
         return found
@@ -60,16 +58,16 @@ class HeaderCapture:
         )
 
 
-def request_capture(redactor: Redactor) -> HeaderCapture:
-    """For request headers."""
-    variable = OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST
-    return HeaderCapture(variable, "request", redactor)
+def request_capture(redactor: Redactor) -> HeaderCapture | None:
+    """For request headers; None if none are asked for."""
+    chosen = _pattern(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST)
+    return None if chosen is None else HeaderCapture(chosen, "request", redactor)
 
 
-def response_capture(redactor: Redactor) -> HeaderCapture:
-    """For response headers."""
-    variable = OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE
-    return HeaderCapture(variable, "response", redactor)
+def response_capture(redactor: Redactor) -> HeaderCapture | None:
+    """For response headers; None if none are asked for."""
+    chosen = _pattern(OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE)
+    return None if chosen is None else HeaderCapture(chosen, "response", redactor)
 
 
 def headers_of(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:

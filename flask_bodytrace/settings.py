@@ -174,6 +174,9 @@ class Settings:
         ("x-trace",), _choices(*FORMS), "trace headers written on responses"
     )
     metrics: bool = _setting(True, _boolean, "record the http.server metrics")
+    otlp_encoder: bool = _setting(
+        True, _boolean, "encode spans for OTLP over HTTP ourselves, where we set the exporter up"
+    )
     logs: bool = _setting(False, _boolean, "put trace and ids on log records")
 
     capture_body: str = _setting(

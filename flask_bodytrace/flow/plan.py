@@ -133,7 +133,7 @@ def make_plan(
     :param name: the service name where ``OTEL_*`` gives none.
     :raises ConfigError: what is configured cannot work together.
     """
-    provider = sdk.tracer_provider(tracer_provider, name)
+    provider = sdk.tracer_provider(tracer_provider, name, own_encoder=settings.otlp_encoder)
     tracer = get_tracer("flask_bodytrace", __version__, provider, _SCHEMA)
     chooses = isinstance(getattr(tracer, "id_generator", None), BusinessIdGenerator)
     # A tracer that makes no spans (OTEL_SDK_DISABLED) needs no ids for them.

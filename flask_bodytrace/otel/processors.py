@@ -20,3 +20,12 @@ def processors_of(provider: Any) -> tuple[Any, ...] | None:
 def is_disabled(provider: Any) -> bool:
     """Whether OTEL_SDK_DISABLED was set when the provider was made."""
     return bool(getattr(provider, "_disabled", False))
+
+
+def exporter_of(processor: Any) -> Any:
+    """What a processor exports to; None if it cannot be found, or exports nothing."""
+    for name in ("exporter", "span_exporter", "_exporter"):
+        found = getattr(processor, name, None)
+        if found is not None:
+            return found
+    return getattr(getattr(processor, "_batch_processor", None), "_exporter", None)

@@ -31,36 +31,52 @@ watchers: list[Callable[[TracerProvider], None]] = []
 """Called with each provider that comes into use; tests listen here."""
 
 _OTLP_BY_PROTOCOL = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+OWN_OTLP = "otlp_bodytrace"
+"""The exporter that stands in for OpenTelemetry's over HTTP."""
 _PACKAGES = {
     "otlp": "flask-bodytrace[otlp]",
     "otlp_proto_http": "flask-bodytrace[otlp]",
     "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
     "zipkin": "flask-bodytrace[zipkin]",
 }
+_BATCH_VARIABLES = (
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+)
 
 
-def tracer_provider(given: TracerProvider | None, app_name: str) -> TracerProvider:
+def tracer_provider(
+    given: TracerProvider | None, app_name: str, *, own_encoder: bool = True
+) -> TracerProvider:
     """The provider to use: the one given, else the global one, else one made from ``OTEL_*``.
 
+    :param own_encoder: whether `flask_bodytrace.otlp` encodes spans that go by OTLP over HTTP.
     :param app_name: the service name where ``OTEL_SERVICE_NAME`` and
         ``OTEL_RESOURCE_ATTRIBUTES`` give none.
     :raises ConfigError: ``OTEL_TRACES_EXPORTER`` or ``OTEL_PYTHON_ID_GENERATOR`` names something
         that is not installed.
     """
-    provider = _global_tracer_provider(app_name) if given is None else given
+    provider = _global_tracer_provider(app_name, own_encoder) if given is None else given
     in_use.get_or_make(provider, lambda: True)
     for watcher in tuple(watchers):
         watcher(provider)
     return provider
 
 
-def _global_tracer_provider(app_name: str) -> TracerProvider:
+def _global_tracer_provider(app_name: str, own_encoder: bool) -> TracerProvider:
     current = trace.get_tracer_provider()
     if not isinstance(current, ProxyTracerProvider):
         return current
     provider = SdkTracerProvider(resource=_resource(app_name), id_generator=_id_generator())
-    for name in _exporter_names():
+    names = _exporter_names()
+    if names:
+        _check_batching()
+    for name in names:
         exporter = _load("opentelemetry_traces_exporter", name, "OTEL_TRACES_EXPORTER")
+        if own_encoder and exporter.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
+            exporter = _load("opentelemetry_traces_exporter", OWN_OTLP, "OTEL_TRACES_EXPORTER")
         # Somebody reading the console waits for the span, not for a batch.
         processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
         provider.add_span_processor(DeferredProcessor(partial(_make, processor, exporter)))
@@ -84,11 +100,19 @@ class DeferredProcessor(SpanProcessor):
     def __init__(self, make: Callable[[], SpanProcessor]) -> None:
         self._make = make
         self._made: dict[str, SpanProcessor] = {}
+        self._is_shut_down = False
+
+    @property
+    def exporter(self) -> Any:
+        """Where spans go; None before the first one."""
+        return getattr(self._made.get("processor"), "span_exporter", None)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand on what a sampled span has become."""
         processor = self._made.get("processor")
         if processor is None:
+            if self._is_shut_down:
+                return
             if span.context is None or not span.context.trace_flags.sampled:
                 return
             # No lock: with gevent, making it may switch to a request that would wait for ever.
@@ -99,7 +123,8 @@ class DeferredProcessor(SpanProcessor):
         processor.on_end(span)
 
     def shutdown(self) -> None:
-        """Export what is left."""
+        """Export what is left; spans that end later are not exported."""
+        self._is_shut_down = True
         for processor in self._made.values():
             processor.shutdown()
 
@@ -132,10 +157,31 @@ def meter_provider(given: MeterProvider | None, app_name: str) -> MeterProvider 
 
 
 def _resource(app_name: str) -> Resource:
-    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
-        "OTEL_RESOURCE_ATTRIBUTES", ""
-    )
-    return Resource.create({} if named else {"service.name": app_name})
+    resource = Resource.create()
+    # What the SDK calls a service that nobody named.
+    named = str(resource.attributes.get("service.name", "unknown_service"))
+    if os.environ.get("OTEL_SERVICE_NAME") or not named.startswith("unknown_service"):
+        return resource
+    return resource.merge(Resource({"service.name": app_name}))
+
+
+def _check_batching() -> None:
+    """Say now what BatchSpanProcessor would say at the first span."""
+    values = {}
+    for variable in _BATCH_VARIABLES:
+        text = os.environ.get(variable, "").strip()
+        if not text:
+            continue
+        if not (text.isascii() and text.isdigit()) or int(text[:18]) == 0:
+            raise ConfigError(f"{variable}={text[:60]!r} is not accepted: use a positive integer")
+        values[variable] = int(text[:18])
+    queue = values.get("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
+    batch = values.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)
+    if batch > queue:
+        raise ConfigError(
+            f"OTEL_BSP_MAX_EXPORT_BATCH_SIZE={batch} is more than OTEL_BSP_MAX_QUEUE_SIZE={queue}: "
+            "a batch is taken from the queue"
+        )
 
 
 def _id_generator() -> IdGenerator:
@@ -163,14 +209,30 @@ def _split(names: str) -> list[str]:
 def _find(group: str, name: str) -> EntryPoint | None:
     candidates = [name]
     if name == "otlp":
-        protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip()
-        chosen = _OTLP_BY_PROTOCOL.get(protocol)
+        chosen = _otlp_by_protocol("METRICS" if "metrics" in group else "TRACES")
         candidates = [chosen] if chosen else [*_OTLP_BY_PROTOCOL.values(), name]
     elif name == "zipkin":
         candidates = ["zipkin_json", name]
     for candidate in candidates:
         for entry_point in entry_points(group=group, name=candidate):
             return entry_point
+    return None
+
+
+def _otlp_by_protocol(signal: str) -> str | None:
+    """The exporter that the protocol variables ask for; None if they are silent.
+
+    :param signal: ``TRACES`` or ``METRICS``; its own variable counts before the general one.
+    """
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = os.environ.get(variable, "").strip()
+        if protocol:
+            if protocol not in _OTLP_BY_PROTOCOL:
+                raise ConfigError(
+                    f"{variable}={protocol[:60]!r} is not accepted: use one of "
+                    f"{', '.join(_OTLP_BY_PROTOCOL)}"
+                )
+            return _OTLP_BY_PROTOCOL[protocol]
     return None
 
 

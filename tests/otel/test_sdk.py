@@ -192,3 +192,88 @@ def test_a_provider_that_is_given_comes_first(given: TracerProvider, spans: Any)
     app.add_url_rule("/", view_func=lambda: g.trace.trace_id)
     app.test_client().get("/")
     assert spans.server()
+
+
+WHICH = (
+    "from flask_bodytrace.otel.processors import exporter_of, processors_of\n"
+    "BodyTrace(app)\n"
+    "app.test_client().get('/')\n"
+    "(deferred,) = processors_of(trace.get_tracer_provider())\n"
+    "exporter = exporter_of(deferred._made['processor'])\n"
+    "print(type(exporter).__module__, getattr(exporter, 'reason', None))\n"
+    "trace.get_tracer_provider().shutdown()\n"
+)
+NOBODY = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "module"),
+    [
+        ({}, "flask_bodytrace.otlp.exporter "),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, "flask_bodytrace.otlp.exporter "),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, "flask_bodytrace.otlp.exporter "),
+        (
+            {"FLASK_BODYTRACE_OTLP_ENCODER": "0"},
+            "opentelemetry.exporter.otlp.proto.http.trace_exporter None",
+        ),
+    ],
+    ids=["endpoint", "name", "protocol", "off"],
+)
+def test_otlp_over_http_has_our_encoder_unless_it_is_off(
+    environment: dict[str, str], module: str
+) -> None:
+    done = script(WHICH, **NOBODY, **environment)
+    assert done.stdout == f"{module}\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_TRACES_EXPORTER": "otlp"},
+            "OTEL_TRACES_EXPORTER='otlp' is not installed",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon", "OTEL_TRACES_EXPORTER": "otlp"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL='carrier-pigeon' is not accepted: use one of http/protobuf",
+        ),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "many", "OTEL_TRACES_EXPORTER": "otlp"},
+            "OTEL_BSP_MAX_QUEUE_SIZE='many' is not accepted",
+        ),
+        (
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_TRACES_EXPORTER": "otlp"},
+            "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=512 is more than OTEL_BSP_MAX_QUEUE_SIZE=100",
+        ),
+    ],
+    ids=["signal protocol", "unknown protocol", "no number", "batch over queue"],
+)
+def test_variables_that_cannot_work_are_said_at_start(
+    environment: dict[str, str], words: str
+) -> None:
+    done = script("BodyTrace(app)\n", **environment)
+    assert done.returncode == 1
+    assert f"ConfigError: {words}" in done.stderr
+
+
+def test_a_name_that_only_contains_service_name_is_none() -> None:
+    done = script(
+        "BodyTrace(app)\nprint(trace.get_tracer_provider().resource.attributes['service.name'])\n",
+        OTEL_RESOURCE_ATTRIBUTES="peer.service.name=other",
+    )
+    assert done.stdout == "shop\n"
+
+
+def test_a_span_that_ends_after_shutdown_starts_nothing() -> None:
+    made: list[SpanProcessor] = []
+
+    def make() -> SpanProcessor:
+        made.append(SpanProcessor())
+        return made[-1]
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(sdk.DeferredProcessor(make))
+    span = provider.get_tracer("test").start_span("late")
+    provider.shutdown()
+    span.end()
+    assert made == []

@@ -1,0 +1,347 @@
+"""Spans as an ``ExportTraceServiceRequest`` (OTLP 1.x), in the protobuf wire format. Pure, no I/O.
+
+Each message is written field by field, with its tag as a literal; the numbers are those of
+``opentelemetry/proto``. What a process says again and again (attributes of routes, methods and
+hosts, resources, scopes) is kept as bytes, bounded.
+
+A span with anything this does not know is given to the official encoder; one that it refuses as
+well is left out, alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+
+from flask_bodytrace.otel.span_fields import SpanFields, read, values_of
+
+from .wire import SHORT, int64, sized, varint
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+_log = logging.getLogger("flask_bodytrace")
+
+MAX_KEYS = 512
+"""Keys of attributes whose values are kept as bytes; also names of spans."""
+MAX_VALUES = 32
+"""Values kept for one key; a key with more has other values each time, and keeps none."""
+MAX_LENGTH = 256
+"""Characters of a key or value; longer ones are not kept."""
+MAX_SOURCES = 64
+"""Resources and scopes that are kept."""
+
+_double = Struct("<d").pack
+# start_time_unix_nano = 7 and end_time_unix_nano = 8, fixed64.
+_times = Struct("<BQBQ").pack
+_time = Struct("<Q").pack
+# The field `kind`, number 6.
+_KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
+# The field `status`, number 15.
+_UNSET = b"\x7a\x00"
+_unset = ReadableSpan("", resource=Resource.get_empty()).status
+_NO_NUMBERS: dict[int, bytes] = {}
+# flags = 16, fixed32: whether the parent is remote is known, and whether it is.
+_LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
+_LOCAL_LINK, _REMOTE_LINK = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
+
+
+ScopeKey = tuple[bytes, bytes, bool]
+
+
+class SpanEncoder:
+    """Encodes batches of spans; keeps what repeats.
+
+    :param official: encodes one span the official way, as a message ``Span``.
+    """
+
+    def __init__(self, official: Callable[[ReadableSpan], bytes]) -> None:
+        self._official = official
+        # By type, since 1 == True == 1.0; of floats none, since 0.0 == -0.0.
+        self._texts: dict[str, tuple[bytes, dict[str, bytes]]] = {}
+        self._numbers: dict[str, dict[int, bytes]] = {}
+        self._keys: dict[str, bytes] = {}
+        self._names: dict[str, bytes] = {}
+        self._resources: dict[int, tuple[Resource, bytes]] = {}
+        self._scopes: dict[int, tuple[InstrumentationScope | None, ScopeKey]] = {}
+        self._refused: set[type[Exception]] = set()
+        self.left_out = 0
+        """Spans that nobody could encode."""
+
+    def request(self, spans: Sequence[ReadableSpan]) -> bytes:
+        """An ``ExportTraceServiceRequest``; spans are grouped by resource, then by scope."""
+        grouped: dict[bytes, dict[ScopeKey, list[bytes]]] = {}
+        resource: Any = None
+        scope: Any = None
+        together: list[bytes] = []
+        for span in spans:
+            try:
+                of_resource, of_scope, fields = read(span)
+                encoded = self.span(fields)
+            except Exception:  # noqa: BLE001 - whatever it has that is not known here
+                try:
+                    encoded = self._official(span)
+                    of_resource, of_scope = span.resource, span.instrumentation_scope
+                except Exception as error:  # noqa: BLE001 - the rest of the batch is to arrive
+                    self._leave_out(error)
+                    continue
+            if of_resource is not resource or of_scope is not scope or not grouped:
+                resource, scope = of_resource, of_scope
+                scopes = grouped.setdefault(self._resource(resource), {})
+                together = scopes.setdefault(self._scope(scope), [])
+            # The field `spans`, number 2.
+            together += (b"\x12", varint(len(encoded)), encoded)
+        return b"".join(_joined(grouped))
+
+    def span(self, fields: SpanFields) -> bytes:
+        """One span as a message ``Span``.
+
+        :raises Exception: it has something that is not known here.
+        """
+        # fmt: off
+        (
+            trace_id, span_id, state, parent, name, kind, start, end, attributes,
+            dropped_attributes, events, dropped_events, links, dropped_links, status,
+        ) = fields
+        # fmt: on
+        parts = [b"\x0a\x10", trace_id.to_bytes(16, "big")]
+        parts += (b"\x12\x08", span_id.to_bytes(8, "big"))
+        if state is not None:
+            text = ",".join([f"{key}={value}" for key, value in state.items()])
+            parts.append(b"\x1a" + sized(text.encode()))
+        flags = _LOCAL
+        if parent is not None:
+            parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
+            if parent.is_remote:
+                flags = _REMOTE
+        parts.append(self._names.get(name) or self._name(name))
+        parts.append(_KINDS[kind])
+        parts.append(_times(0x39, start or 0, 0x41, end or 0))
+        if attributes:
+            parts += (b"\x4a", b"\x4a".join(self._pairs(attributes)))
+        if dropped_attributes:
+            parts.append(b"\x50" + varint(dropped_attributes))
+        for event in events:
+            parts.append(b"\x5a" + sized(self._event(event)))
+        if dropped_events:
+            parts.append(b"\x60" + varint(dropped_events))
+        for link in links:
+            parts.append(b"\x6a" + sized(self._link(link)))
+        if dropped_links:
+            parts.append(b"\x70" + varint(dropped_links))
+        parts.append(_UNSET if status is _unset else _status(status))
+        parts.append(flags)
+        return b"".join(parts)
+
+    def _name(self, name: str) -> bytes:
+        encoded = b"\x2a" + sized(name.encode())
+        if len(name) <= MAX_LENGTH:
+            if len(self._names) >= MAX_KEYS:
+                self._names.clear()
+            self._names[name] = encoded
+        return encoded
+
+    def _pairs(self, attributes: Mapping[str, Any]) -> list[bytes]:
+        """Each attribute as a sized ``KeyValue``."""
+        texts, numbers = self._texts, self._numbers
+        pairs = []
+        for key, value in attributes.items():
+            kind = type(value)
+            if kind is str:
+                name, kept = texts.get(key) or self._text_key(key)
+                encoded = kept.get(value)
+                if encoded is None:
+                    data = value.encode()
+                    size = len(data)
+                    if size < 64 and len(name) < 60:
+                        # string_value = 1 in value = 2; all lengths take one byte.
+                        encoded = b"".join(
+                            (
+                                SHORT[len(name) + size + 3],
+                                name,
+                                SHORT[size + 2],
+                                b"\x0a",
+                                SHORT[size],
+                                data,
+                            )
+                        )
+                    else:
+                        encoded = sized(name + sized(b"\x0a" + sized(data)))
+                    if len(kept) < MAX_VALUES and size <= MAX_LENGTH:
+                        kept[value] = encoded
+                pairs.append(encoded)
+            elif kind is int:
+                pairs.append(numbers.get(key, _NO_NUMBERS).get(value) or self._number(key, value))
+            else:
+                pairs.append(sized(self._key(key) + b"\x12" + sized(_any_value(value))))
+        return pairs
+
+    def _text_key(self, key: str) -> tuple[bytes, dict[str, bytes]]:
+        """The bytes up to a text value's length, and the values kept for `key`."""
+        made: tuple[bytes, dict[str, bytes]] = (self._key(key) + b"\x12", {})
+        if len(key) <= MAX_LENGTH:
+            if len(self._texts) >= MAX_KEYS:
+                self._texts.clear()
+            self._texts[key] = made
+        return made
+
+    def _key(self, key: str) -> bytes:
+        """Key = 1 of a ``KeyValue``."""
+        encoded = self._keys.get(key)
+        if encoded is None:
+            encoded = b"\x0a" + sized(key.encode()) if key else b""
+            if len(key) <= MAX_LENGTH:
+                if len(self._keys) >= MAX_KEYS:
+                    self._keys.clear()
+                self._keys[key] = encoded
+        return encoded
+
+    def _number(self, key: str, value: int) -> bytes:
+        encoded = sized(self._key(key) + b"\x12" + sized(b"\x18" + int64(value)))
+        if len(key) <= MAX_LENGTH:
+            values = self._numbers.get(key)
+            if values is None:
+                if len(self._numbers) >= MAX_KEYS:
+                    self._numbers.clear()
+                self._numbers[key] = {value: encoded}
+            elif len(values) < MAX_VALUES:
+                values[value] = encoded
+        return encoded
+
+    def _event(self, event: Any) -> bytes:
+        # time_unix_nano = 1, name = 2, attributes = 3, dropped_attributes_count = 4
+        parts = [b"\x09", _time(event.timestamp or 0), b"\x12", sized(event.name.encode())]
+        attributes = values_of(event.attributes)
+        if attributes:
+            parts += (b"\x1a", b"\x1a".join(self._pairs(attributes)))
+        if event.dropped_attributes:
+            parts.append(b"\x20" + varint(event.dropped_attributes))
+        return b"".join(parts)
+
+    def _link(self, link: Any) -> bytes:
+        # trace_id = 1, span_id = 2, attributes = 4, dropped_attributes_count = 5, flags = 6
+        context = link.context
+        parts = [b"\x0a\x10", context.trace_id.to_bytes(16, "big")]
+        parts += (b"\x12\x08", context.span_id.to_bytes(8, "big"))
+        attributes = values_of(link.attributes)
+        if attributes:
+            parts += (b"\x22", b"\x22".join(self._pairs(attributes)))
+        if link.dropped_attributes:
+            parts.append(b"\x28" + varint(link.dropped_attributes))
+        parts.append(_REMOTE_LINK if context.is_remote else _LOCAL_LINK)
+        return b"".join(parts)
+
+    def _resource(self, resource: Resource) -> bytes:
+        """The fields of ``ResourceSpans`` that tell of the resource; equal ones are equal bytes."""
+        held = self._resources.get(id(resource))
+        if held is not None and held[0] is resource:
+            return held[1]
+        message = b"".join(b"\x0a" + pair for pair in self._tolerant(resource.attributes))
+        encoded = b"\x0a" + sized(message)
+        if resource.schema_url:
+            encoded += b"\x1a" + sized(resource.schema_url.encode())
+        if len(self._resources) >= MAX_SOURCES:
+            self._resources.clear()
+        self._resources[id(resource)] = (resource, encoded)
+        return encoded
+
+    def _scope(self, scope: InstrumentationScope | None) -> ScopeKey:
+        """The fields ``scope`` and ``schema_url`` of ``ScopeSpans``, and whether there is none."""
+        held = self._scopes.get(id(scope))
+        if held is not None and held[0] is scope:
+            return held[1]
+        message, schema_url = b"", b""
+        if scope:
+            # name = 1, version = 2, attributes = 3
+            message = b"\x0a" + sized(scope.name.encode()) if scope.name else b""
+            if scope.version:
+                message += b"\x12" + sized(scope.version.encode())
+            message += b"".join(b"\x1a" + pair for pair in self._tolerant(scope.attributes))
+            if scope.schema_url:
+                schema_url = b"\x1a" + sized(scope.schema_url.encode())
+        encoded = b"\x0a" + sized(message)
+        if len(self._scopes) >= MAX_SOURCES:
+            self._scopes.clear()
+        made = (encoded, schema_url, not scope)
+        self._scopes[id(scope)] = (scope, made)
+        return made
+
+    def _tolerant(self, attributes: Mapping[str, Any] | None) -> list[bytes]:
+        """As `_pairs`, without those that cannot be encoded."""
+        pairs = []
+        for key, value in (attributes or {}).items():
+            try:
+                pairs += self._pairs({key: value})
+            except Exception as error:  # noqa: BLE001 - one attribute is no reason to lose spans
+                _log.warning("attribute %.60s of a resource is left out: %s", key, error)
+        return pairs
+
+    def _leave_out(self, error: Exception) -> None:
+        self.left_out += 1
+        if type(error) not in self._refused:
+            self._refused.add(type(error))
+            _log.error(
+                "a span cannot be encoded and is left out (logged once): %s: %s",
+                type(error).__name__,
+                str(error)[:200],
+            )
+
+
+def _joined(grouped: dict[bytes, dict[ScopeKey, list[bytes]]]) -> list[bytes]:
+    """The pieces of a request, to be joined once: each join copies all of it."""
+    pieces: list[bytes] = []
+    for resource, scopes in grouped.items():
+        inner: list[bytes] = [resource]
+        for (scope, schema_url, _), spans in scopes.items():
+            # The field `scope_spans`, number 2.
+            size = len(scope) + len(schema_url) + sum(map(len, spans))
+            inner += (b"\x12", varint(size), scope, schema_url)
+            inner += spans
+        # The field `resource_spans`, number 1.
+        pieces += (b"\x0a", varint(sum(map(len, inner))))
+        pieces += inner
+    return pieces
+
+
+def _status(status: Any) -> bytes:
+    # message = 2, code = 3
+    code = status.status_code.value
+    message = b"\x12" + sized(status.description.encode()) if status.description else b""
+    return b"\x7a" + sized(message + (b"\x18" + varint(code) if code else b""))
+
+
+def _key_value(key: str, value: Any) -> bytes:
+    # key = 1, value = 2
+    name = b"\x0a" + sized(key.encode()) if key else b""
+    return name + b"\x12" + sized(_any_value(value))
+
+
+def _any_value(value: Any) -> bytes:  # noqa: PLR0911 - one line for each type
+    """An ``AnyValue``; the order of questions is the official encoder's.
+
+    :raises TypeError: a value of no type that OTLP has.
+    """
+    if value is None:
+        return b""
+    if isinstance(value, bool):
+        return b"\x10\x01" if value else b"\x10\x00"
+    if isinstance(value, str):
+        return b"\x0a" + sized(value.encode())
+    if isinstance(value, int):
+        return b"\x18" + int64(value)
+    if isinstance(value, float):
+        return b"\x21" + _double(value)
+    if isinstance(value, bytes):
+        return b"\x3a" + sized(value)
+    if isinstance(value, Sequence):
+        return b"\x2a" + sized(b"".join(b"\x0a" + sized(_any_value(each)) for each in value))
+    if isinstance(value, Mapping):
+        pairs = (b"\x0a" + sized(_key_value(str(key), each)) for key, each in value.items())
+        return b"\x32" + sized(b"".join(pairs))
+    raise TypeError(f"invalid type {type(value).__name__}")

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from . import extraction, footprint, growth, overhead, server
+from . import encode, extraction, footprint, growth, overhead, server
 from .subjects import LABELS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -21,7 +21,16 @@ PACKAGES = (
     "flask", "werkzeug", "opentelemetry-sdk", "opentelemetry-instrumentation-flask", "elastic-apm",
     "sentry-sdk", "ddtrace", "msgspec", "orjson", "pysimdjson", "gunicorn",
 )  # fmt: skip
-PARTS = ("overhead", "extraction", "server", "concurrency", "bodies", "footprint")
+PARTS = (
+    "overhead",
+    "exported",
+    "encode",
+    "extraction",
+    "server",
+    "concurrency",
+    "bodies",
+    "footprint",
+)
 SERVED = [name for name in LABELS if name != "span_only"]
 
 
@@ -95,6 +104,34 @@ def _overhead(*, quick: bool) -> Iterator[str]:
                 row.append(f"{cost.minimum / hand.minimum:.2f}")
             rows.append(row)
         yield from _table(head, rows)
+
+
+def _exported(*, quick: bool) -> Iterator[str]:
+    costs = overhead.measure_exported(
+        rounds=8 if quick else 10, requests=500, generations=1 if quick else 4
+    )
+    yield "## Per request, exported\n"
+    yield "The same requests, sampled, their spans exported by OTLP to a sink in another process. "
+    yield "CPU time of the whole process over bare Flask, what its threads do included.\n"
+    peer = costs["OTel Flask, otlp over HTTP"]
+    fast = costs["flask_bodytrace, fastotel"]
+    rows = [
+        [label, f"{cost:+.1f}", f"{cost / peer:.2f}", f"{cost / fast:.2f}"]
+        for label, cost in costs.items()
+    ]
+    yield from _table(["", "us over bare", "of OTel Flask", "of ours with fastotel"], rows)
+
+
+def _encode(*, quick: bool) -> Iterator[str]:
+    results = encode.measure(rounds=4 if quick else 12)
+    yield "## Encoding a span for OTLP\n"
+    yield f"CPU us of one span in batches of {encode.BATCH}, minimum of interleaved rounds. Every "
+    yield "span has ids of its own; every batch is new.\n"
+    rows = []
+    for shape, by in results.items():
+        official, ours = by[encode.OFFICIAL], by[encode.OURS]
+        rows.append([shape, f"{official:.1f}", f"{ours:.1f}", f"{ours / official:.3f}"])
+    yield from _table(["", encode.OFFICIAL, "flask_bodytrace", "ratio"], rows)
 
 
 def _extraction(*, quick: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ leaves to threads of its own counts too.
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ class Worker:
     sampler: str = "always"
     flags: str = "01"
     metered: bool = False
+    export: str = ""
     rounds: list[float] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
 
@@ -40,6 +42,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "BENCH_EXPORT": self.export},
         )
 
     def ask(self, requests: int) -> float:
@@ -89,7 +92,7 @@ SCENARIOS: dict[str, dict[str, str | bool]] = {
     METERED: {"metered": True},
     UNSAMPLED_METERED: {"flags": "00", "metered": True},
 }
-_ALL = [name for name in subjects.SUBJECTS if name != "bare"]
+_ALL = [name for name in subjects.SUBJECTS if name not in {"bare", "hooks"}]
 _METERED = ["otel_wsgi", "otel_flask", "ours", "ours_full"]
 WHO = {
     SAMPLED: _ALL,
@@ -117,7 +120,42 @@ def measure(
         for name in WHO[scenario]
         if only is None or name in only
     }
-    everyone = [bare, *workers.values()]
+    _in_turn([bare, *workers.values()], rounds, requests, generations)
+    costs: dict[str, dict[str, Cost]] = {}
+    for (scenario, name), worker in workers.items():
+        over = [mine - base for mine, base in zip(worker.rounds, bare.rounds, strict=True)]
+        cost = Cost(min(worker.rounds) - min(bare.rounds), over)
+        costs.setdefault(scenario, {})[name] = cost
+    return min(bare.rounds), costs
+
+
+EXPORTED = {
+    "OTel Flask, otlp over HTTP": ("otel_flask", "official"),
+    "OTel Flask, otlp over gRPC": ("otel_flask", "grpc"),
+    "OTel Flask, fastotel": ("otel_flask", "fastotel"),
+    "flask_bodytrace, official otlp over HTTP": ("ours", "official"),
+    "flask_bodytrace, fastotel": ("ours", "fastotel"),
+    "flask_bodytrace": ("ours", "own"),
+    "flask_bodytrace, every feature on": ("ours_full", "own"),
+}
+"""Who makes the spans, and who exports them."""
+
+
+def measure_exported(*, rounds: int, requests: int, generations: int) -> dict[str, float]:
+    """Microseconds over bare Flask with spans exported to a sink in another process, by label."""
+    from . import sink
+
+    with sink.running() as variables:
+        os.environ |= variables
+        bare = Worker("bare")
+        workers = {
+            label: Worker(subject, export=export) for label, (subject, export) in EXPORTED.items()
+        }
+        _in_turn([bare, *workers.values()], rounds, requests, generations)
+    return {label: min(worker.rounds) - min(bare.rounds) for label, worker in workers.items()}
+
+
+def _in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int) -> None:
     for _ in range(generations):
         try:
             for worker in everyone:
@@ -129,12 +167,6 @@ def measure(
         finally:
             for worker in everyone:
                 worker.stop()
-    costs: dict[str, dict[str, Cost]] = {}
-    for (scenario, name), worker in workers.items():
-        over = [mine - base for mine, base in zip(worker.rounds, bare.rounds, strict=True)]
-        cost = Cost(min(worker.rounds) - min(bare.rounds), over)
-        costs.setdefault(scenario, {})[name] = cost
-    return min(bare.rounds), costs
 
 
 def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
@@ -150,6 +182,9 @@ def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
         start = time.process_time_ns()
         for _ in range(requests):
             call()
+        # What its threads have still to do belongs to the requests.
+        for provider in subjects.exporting:
+            provider.force_flush()
         print((time.process_time_ns() - start) / requests / 1000, flush=True)
 
 

@@ -17,7 +17,7 @@ from flask import Flask, request
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 
@@ -307,8 +307,38 @@ def _provider(sampler: str) -> TracerProvider:
     from flask_bodytrace import BusinessIdGenerator
 
     provider = TracerProvider(sampler=SAMPLERS[sampler], id_generator=BusinessIdGenerator())
-    provider.add_span_processor(BatchSpanProcessor(NullExporter()))
+    provider.add_span_processor(_processor(os.environ.get("BENCH_EXPORT", "")))
+    exporting.append(provider)
     return provider
+
+
+exporting: list[TracerProvider] = []
+"""The providers made here, to be flushed."""
+
+
+def _processor(export: str) -> SpanProcessor:
+    """What takes the spans: nobody, or the sink by one of the ways there are."""
+    http = os.environ.get("BENCH_HTTP", "") + "/v1/traces"
+    if export == "fastotel":
+        from fastotel import OTLPSpanProcessor
+
+        return OTLPSpanProcessor(endpoint=http)
+    exporter: SpanExporter = NullExporter()
+    if export == "official":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter(endpoint=http)
+    elif export == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+            OTLPSpanExporter as GrpcExporter,
+        )
+
+        exporter = GrpcExporter(endpoint=os.environ["BENCH_GRPC"], insecure=True)
+    elif export == "own":
+        from flask_bodytrace.otlp.exporter import OTLPSpanExporter as OwnExporter
+
+        exporter = OwnExporter(endpoint=http)
+    return BatchSpanProcessor(exporter)
 
 
 def _semantic_conventions() -> None:

@@ -235,7 +235,7 @@ def test_otlp_over_http_has_our_encoder_unless_it_is_off(
         ),
         (
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon", "OTEL_TRACES_EXPORTER": "otlp"},
-            "OTEL_EXPORTER_OTLP_PROTOCOL='carrier-pigeon' is not accepted: use one of http/protobuf",
+            "OTEL_EXPORTER_OTLP_PROTOCOL='carrier-pigeon' is not accepted: use one of",
         ),
         (
             {"OTEL_BSP_MAX_QUEUE_SIZE": "many", "OTEL_TRACES_EXPORTER": "otlp"},

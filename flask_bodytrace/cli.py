@@ -102,7 +102,7 @@ def check(state: State) -> None:
 @_with_state
 def trace_id(state: State, key: str) -> None:
     """Print the trace id that requests get whose BODYTRACE_TRACE_KEY id is KEY."""
-    from .ids.hash import derive_trace_id, keyed_hash
+    from .ids.hash import derive_trace_id, id_hasher
 
     settings = state.settings
     if not settings.trace_key:
@@ -112,7 +112,7 @@ def trace_id(state: State, key: str) -> None:
             err=True,
         )
     if settings.trace_key in settings.id_hash:
-        key = keyed_hash(key, settings.hash_key.encode()).hex()
+        key = id_hasher(settings.trace_key, settings.hash_key.encode())(key)
     click.echo(f"{derive_trace_id(key, settings.hash_key):032x}")
 
 

@@ -61,7 +61,8 @@ class ReplayableRequest(Request):
     @property
     def files(self) -> Any:
         """The uploaded files; one that was read to its end starts over."""
-        self._load_form_data()
+        if "files" not in self.__dict__:
+            self._load_form_data()
         files = self.__dict__["files"]
         for file in chain.from_iterable(files.listvalues()):
             stream = file.stream

@@ -43,6 +43,7 @@ class Exchange(RequestTrace):
         "error",
         "found_ids",
         "id_sources",
+        "ids_unread",
         "is_bound",
         "is_broken",
         "is_complete",
@@ -87,6 +88,8 @@ class Exchange(RequestTrace):
         self.found_ids: dict[str, str] | None = None
         """The business ids; None until they are looked for."""
         self.id_sources: IdSources | None = None
+        self.ids_unread: str | None = None
+        """Why the body was not searched for ids, or not to its end; None if it was."""
         self.is_bound = False
         """Whether the URL was matched."""
         self.is_broken = False
@@ -161,11 +164,13 @@ class Exchange(RequestTrace):
             return {}
         try:
             if plan.ids.paths is not None:
-                found = scan(plan.ids, plan.scan_limit, self.environ, self.body)
+                found, self.ids_unread = scan(plan.ids, plan.scan_limit, self.environ, self.body)
                 return plan.ids.choose_found(found)
             if self.id_sources is None:
                 self.id_sources = IdSources(plan.ids, plan.scan_limit, self.environ, self.body)
-            return self.id_sources.find(arguments)
+            ids = self.id_sources.find(arguments)
+            self.ids_unread = self.id_sources.unread
+            return ids  # noqa: TRY300 - it may fail while finding
         except Exception:  # noqa: BLE001 - no id is no reason to fail
             plan.report("ids")
             return {}

@@ -33,7 +33,7 @@ def broke(exchange: Exchange, error: BaseException) -> None:
     failed(exchange, error)
 
 
-def end_span(exchange: Exchange) -> None:
+def end_span(exchange: Exchange) -> None:  # noqa: C901 - one line for each thing that is said
     """The answer is out: record its outcome, once."""
     if exchange.is_over:
         return
@@ -48,8 +48,9 @@ def end_span(exchange: Exchange) -> None:
         status = exchange.status
         kind = None
         if exchange.is_broken or status is None or status >= 500:
-            error = exchange.error
-            kind = str(status) if error is None else attributes.error_type(error)
+            kind = _error_type(exchange)
+        if exchange.ids_unread is not None:
+            _say_unread(exchange, exchange.ids_unread)
         if exchange.is_recording:
             if kind is not None:
                 attributes.set_error(span, kind)
@@ -62,6 +63,19 @@ def end_span(exchange: Exchange) -> None:
             span.end()
     except Exception:  # noqa: BLE001 - the answer is out already
         plan.report("finish")
+
+
+def _error_type(exchange: Exchange) -> str:
+    error = exchange.error
+    return str(exchange.status) if error is None else attributes.error_type(error)
+
+
+def _say_unread(exchange: Exchange, reason: str) -> None:
+    """Say why the ids may not be all there are: else anyone could hide from the trace."""
+    if exchange.is_recording:
+        exchange.span.set_attribute("bodytrace.ids.unread", reason)
+    if exchange.plan.metrics is not None:
+        exchange.plan.metrics.ids_unread(reason)
 
 
 def capture_body(exchange: Exchange) -> None:

@@ -1,28 +1,38 @@
-"""Business ids: rules compiled once, then pure (bytes, content type) -> dict.
+"""Rules compiled once, then pure: (bytes, content type) -> ids.
 
-A source is a body path (``orderId``, ``order.items.0.sku``), ``path:name``, ``query:name`` or
-``header:Name``; the first that yields wins. Extraction never raises, and decodes nothing that no
-rule names.
+Extraction never raises, and decodes nothing that no rule names unless it has to: what the quick
+scan of JSON refuses is parsed as Flask would, so that nobody hides an id from the trace by an
+encoding or a NaN that the application reads all the same.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+import msgspec
 
-from .forms import _MAX_PARTS, _from_pairs, _is_utf8, _pairs_pattern, _text
-from .hash import _hasher
-from .json_scan import _json_scanner
+from flask_bodytrace.body.media_type import is_json, media_type
+from flask_bodytrace.body.multipart import Malformed, parts_of
+
+from .forms import from_pairs, is_utf8, pairs_pattern, text_of
+from .hash import id_hasher
+from .json_scan import from_document, json_scanner
 from .rules import Rules, check_rules
 from .value import clean
 
+UNPARSED = "unparsed"
+"""Why ids were not found: the body is not what its Content-Type says."""
+
+Hasher = Callable[[str], str]
+
+# A cache by what clients send must not keep what they send at length.
+_MAX_TYPE = 256
+
 _FORMS = {
-    "application/json": "json",
     "application/x-www-form-urlencoded": "urlencoded",
     "multipart/form-data": "multipart",
 }
@@ -44,47 +54,49 @@ class IdExtractor:
     from_json: Callable[[bytes], dict[str, str]] = field(repr=False)
     form_pattern: re.Pattern[bytes] | None = field(repr=False)
     query_pattern: re.Pattern[bytes] | None = field(repr=False)
-    steps: tuple[tuple[str, tuple[tuple[str, str], ...], bool], ...] = field(repr=False)
-    """Per attribute its sources as (kind, name), "" for the body, and whether it is hashed."""
-    paths: tuple[tuple[str, str, bool], ...] | None = field(repr=False)
+    steps: tuple[tuple[str, tuple[tuple[str, str], ...], Hasher | None], ...] = field(repr=False)
+    """Per attribute its sources as (kind, name), "" for the body, and its hash if it has one."""
+    paths: tuple[tuple[str, str, Hasher | None], ...] | None = field(repr=False)
     """The same where each has one source, in the body; else None. The usual case, in few steps."""
-    hash: Callable[[str], str] = field(repr=False)
-    """A keyed 128-bit BLAKE2b of a value, in hex."""
 
     @property
     def attributes(self) -> Collection[str]:
         """The names of the ids."""
         return self.order.keys()
 
-    def from_body(self, data: bytes, content_type: str) -> dict[str, str]:
-        """The ids in a body, by source path.
+    def from_body(self, data: bytes, content_type: str) -> tuple[dict[str, str], str | None]:
+        """The ids in a body, by source path; and `UNPARSED` if it is not what it says it is.
 
         :param data: the whole raw body.
         :param content_type: the Content-Type header; other than JSON, ``+json``, urlencoded and
             multipart forms hold no ids.
         """
-        form = _form_of(content_type)
+        form = _form_of(content_type[:_MAX_TYPE])
         try:
             if form == "json":
-                return self.from_json(data)
+                try:
+                    return self.from_json(data), None
+                except (msgspec.DecodeError, UnicodeError):
+                    # What Flask's parser reads all the same: NaN, lone surrogates, UTF-16.
+                    return from_document(json.loads(data), self.body), None
             if form == "urlencoded":
-                return _from_pairs(self.form_pattern, data)
+                return from_pairs(self.form_pattern, data), None
             if form == "multipart":
                 return self._from_multipart(data, content_type)
         except Exception:  # noqa: BLE001 - whatever is wrong with a body, it has no ids
-            return {}
-        return {}
+            return {}, UNPARSED
+        return {}, None
 
     def from_query(self, query: bytes) -> dict[str, str]:
         """The values of the ``query:`` sources, by name.
 
         :param query: the raw query string.
         """
-        return _from_pairs(self.query_pattern, query)
+        return from_pairs(self.query_pattern, query)
 
     def holds_ids(self, content_type: str) -> bool:
         """Whether a body of this type is worth reading for ids."""
-        return _form_of(content_type) is not None
+        return _form_of(content_type[:_MAX_TYPE]) is not None
 
     def choose(
         self, found: Mapping[str, str], lookup: Callable[[str, str], object]
@@ -99,9 +111,7 @@ class IdExtractor:
             for kind, name in sources:
                 value = clean(lookup(kind, name)) if kind else found.get(name)
                 if value is not None:
-                    if hashed:
-                        value = self.hash(value)
-                    ids[attribute] = value
+                    ids[attribute] = value if hashed is None else hashed(value)
                     break
         return ids
 
@@ -111,48 +121,40 @@ class IdExtractor:
         for attribute, path, hashed in self.paths or ():
             value = found.get(path)
             if value is not None:
-                ids[attribute] = self.hash(value) if hashed else value
+                ids[attribute] = value if hashed is None else hashed(value)
         return ids
 
-    def _from_multipart(self, data: bytes, content_type: str) -> dict[str, str]:
-        boundary = parse_options_header(content_type)[1].get("boundary", "").encode("ascii")
-        if not boundary:
-            return {}
+    def _from_multipart(self, data: bytes, content_type: str) -> tuple[dict[str, str], str | None]:
         found: dict[str, str] = {}
         missing = set(self.body)
-        decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
-        decoder.receive_data(data)
-        decoder.receive_data(None)
-        wanted: str | None = None
-        while missing or wanted:
-            event = decoder.next_event()
-            if isinstance(event, Epilogue | NeedData):
-                break
-            if isinstance(event, Field):
-                wanted = event.name if event.name in missing and _is_utf8(event) else None
-                missing.discard(event.name)
-            elif isinstance(event, File):
-                wanted = None
-            elif isinstance(event, Data) and wanted is not None:
-                value = _text(event.data)
-                if value is not None:
-                    found[wanted] = value
-                wanted = None
-        return found
+        try:
+            for part in parts_of(data, content_type):
+                if part.filename is None and part.name in missing:
+                    missing.discard(part.name)
+                    value = text_of(part.data) if is_utf8(part.headers) else None
+                    if value is not None:
+                        found[part.name] = value
+                    if not missing:
+                        break
+        except Malformed:
+            return found, UNPARSED
+        return found, None
 
 
 def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") -> IdExtractor:
     """Compile `rules` once, at start-up.
 
-    :param hashed: attributes whose values are stored as `keyed_hash`.
+    :param hashed: attributes whose values are stored as a keyed hash.
     :param key: the secret of that hash.
     :raises ConfigError: as `check_rules`.
     """
     check_rules(rules)
+    secret = key.encode()
+    hashers = {attribute: id_hasher(attribute, secret) for attribute in hashed}
     split = [source.partition(":") for sources in rules.values() for source in sources]
     paths = {kind for kind, colon, _ in split if not colon}
     steps = tuple(
-        (attribute, tuple(map(_split, sources)), attribute in hashed)
+        (attribute, tuple(map(_split, sources)), hashers.get(attribute))
         for attribute, sources in rules.items()
     )
     return IdExtractor(
@@ -160,14 +162,13 @@ def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") ->
         body=frozenset(paths),
         reads_path=any(kind == "path" for kind, colon, _ in split if colon),
         hashed=frozenset(hashed),
-        from_json=_json_scanner({path: tuple(path.split(".")) for path in sorted(paths)}),
-        form_pattern=_pairs_pattern(paths),
-        query_pattern=_pairs_pattern(name for kind, _, name in split if kind == "query"),
+        from_json=json_scanner({path: tuple(path.split(".")) for path in sorted(paths)}),
+        form_pattern=pairs_pattern(paths),
+        query_pattern=pairs_pattern(name for kind, _, name in split if kind == "query"),
         steps=steps,
         paths=None
         if any(len(sources) > 1 or sources[0][0] for _, sources, _ in steps)
         else tuple((attribute, sources[0][1], hides) for attribute, sources, hides in steps),
-        hash=_hasher(key.encode()),
     )
 
 
@@ -179,7 +180,5 @@ def _split(source: str) -> tuple[str, str]:
 @lru_cache(maxsize=64)
 def _form_of(content_type: str) -> str | None:
     """How a body of this Content-Type is to be searched; None if it is not."""
-    mimetype = content_type.partition(";")[0].strip().lower()
-    if mimetype.endswith("+json"):
-        return "json"
-    return _FORMS.get(mimetype)
+    kind = media_type(content_type)
+    return "json" if is_json(kind) else _FORMS.get(kind)

@@ -1,8 +1,7 @@
-"""Business ids: rules compiled once, then pure (bytes, content type) -> dict.
+"""Rules: which attribute is found where, as settings say it.
 
 A source is a body path (``orderId``, ``order.items.0.sku``), ``path:name``, ``query:name`` or
-``header:Name``; the first that yields wins. Extraction never raises, and decodes nothing that no
-rule names.
+``header:Name``; of several the first that yields wins.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ def parse_rules(text: str) -> dict[str, list[str]]:
 
     :raises ConfigError: an empty or malformed item, saying which.
     """
+    if ";" in text:
+        raise ConfigError(f"{text[:60]!r} has a ';': separate ids by commas")
     rules: dict[str, list[str]] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         attribute, equals, source = (part.strip() for part in item.partition("="))
@@ -40,7 +41,12 @@ def check_rules(rules: Rules) -> None:
     for attribute, sources in rules.items():
         if not _NAME.fullmatch(attribute):
             raise ConfigError(f"{attribute!r} is no attribute name (letters, digits, '_', '.')")
+        if not sources:
+            raise ConfigError(f"{attribute!r} has no source: name at least one")
         for source in sources:
+            if "[" in source:
+                fix = source.replace("[", ".").replace("]", "")
+                raise ConfigError(f"{source!r} is no path: write an array's index as in {fix!r}")
             kind, colon, name = source.partition(":")
             if colon and kind not in {"path", "query", "header"}:
                 raise ConfigError(

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from .extractor import IdExtractor
 
 
-NO_IDS: Mapping[str, str] = MappingProxyType({})
+ENCODED = "encoded"
+"""Why ids were not found: the body has a Content-Encoding."""
+TOO_LARGE = "too_large"
+"""Likewise: it is larger than ``BODYTRACE_ID_SCAN_LIMIT`` or ``BODYTRACE_BODY_LIMIT``."""
+UNREADABLE = "unreadable"
+"""Likewise: reading it failed."""
+
+Found = tuple[Mapping[str, str], "str | None"]
+"""Ids by source path, and why there may be more than were found."""
+
+_NOTHING: Found = (MappingProxyType({}), None)
 
 
 class IdSources:
@@ -23,7 +33,7 @@ class IdSources:
     :param scan_limit: larger bodies are not read for ids, bytes.
     """
 
-    __slots__ = ("_body", "_environ", "_extractor", "_found", "_query", "_scan_limit")
+    __slots__ = ("_body", "_environ", "_extractor", "_found", "_query", "_scan_limit", "unread")
 
     def __init__(
         self, extractor: IdExtractor, scan_limit: int, environ: WSGIEnvironment, body: CachedBody
@@ -32,7 +42,8 @@ class IdSources:
         self._scan_limit = scan_limit
         self._environ = environ
         self._body = body
-        self._found: Mapping[str, str] | None = None
+        self._found: Found | None = None
+        self.unread: str | None = None
         self._query: Mapping[str, str] | None = None
 
     def find(self, arguments: Mapping[str, object]) -> dict[str, str]:
@@ -42,6 +53,7 @@ class IdSources:
         """
         if self._found is None:
             self._found = scan(self._extractor, self._scan_limit, self._environ, self._body)
+        in_body, self.unread = self._found
 
         def lookup(kind: str, name: str) -> object:
             if kind == "header":
@@ -53,30 +65,35 @@ class IdSources:
                 self._query = self._extractor.from_query(query.encode("latin-1"))
             return self._query.get(name)
 
-        return self._extractor.choose(self._found, lookup)
+        return self._extractor.choose(in_body, lookup)
 
 
-def scan(
+def scan(  # noqa: PLR0911 - one line for each reason
     extractor: IdExtractor, limit: int, environ: WSGIEnvironment, body: CachedBody
-) -> Mapping[str, str]:
-    """The ids in the body, by source path.
+) -> Found:
+    """The ids in the body.
 
     :param limit: larger bodies are not read for ids, bytes.
     """
     declared = body.declared
-    if declared == 0 or not extractor.body or environ.get("HTTP_CONTENT_ENCODING"):
-        return NO_IDS
+    if declared == 0 or not extractor.body:
+        return _NOTHING
     content_type = environ.get("CONTENT_TYPE", "")
-    if (declared is not None and declared > limit) or not extractor.holds_ids(content_type):
-        return NO_IDS
+    if not extractor.holds_ids(content_type):
+        return _NOTHING
+    encoding = environ.get("HTTP_CONTENT_ENCODING")
+    if encoding and encoding.strip().lower() not in {"", "identity"}:
+        return _NOTHING[0], ENCODED
+    if declared is not None and declared > limit:
+        return _NOTHING[0], TOO_LARGE
     try:
         if declared is None:
             body.peek_at(0, limit + 1)
             if not body.complete:
-                return NO_IDS
+                return _NOTHING[0], TOO_LARGE
         if not body.replayable:
-            return NO_IDS
+            return _NOTHING[0], TOO_LARGE
         data = body.getvalue()
     except Exception:  # noqa: BLE001 - the handler gets the same error when it reads
-        return NO_IDS
+        return _NOTHING[0], UNREADABLE
     return extractor.from_body(data, content_type)

@@ -1,9 +1,4 @@
-"""Business ids: rules compiled once, then pure (bytes, content type) -> dict.
-
-A source is a body path (``orderId``, ``order.items.0.sku``), ``path:name``, ``query:name`` or
-``header:Name``; the first that yields wins. Extraction never raises, and decodes nothing that no
-rule names.
-"""
+"""What may be an id."""
 
 from __future__ import annotations
 

@@ -99,12 +99,18 @@ def _read_fields(span: ReadableSpan) -> Read:
 def _agree() -> bool:
     state = TraceState([("vendor", "value")])
     context = SpanContext(1, 2, True, TraceFlags(1), state)
-    attributes = BoundedAttributes(1, {"a": 1, "b": 2}, immutable=True)
+    attributes = BoundedAttributes(None, {"a": 1, "b": 2}, immutable=True)
+    none_left = BoundedAttributes(0, {"a": 1}, immutable=True)
     events: BoundedList[Any] = BoundedList(1)
     events.extend([Event("one"), Event("two")])
     links: BoundedList[Any] = BoundedList(1)
     links.append(Link(context))
-    for spec in ((attributes, events, links), ({"a": 1}, (), ()), (None, (), ())):
+    for spec in (
+        (attributes, events, links),
+        (none_left, (), ()),
+        ({"a": 1}, (), ()),
+        (None, (), ()),
+    ):
         span = ReadableSpan(
             "name", context, context, Resource({"a": 1}), spec[0], spec[1], spec[2],
             SpanKind.SERVER, start_time=1, end_time=2,

@@ -77,6 +77,11 @@ class ServerMetrics:
             unit="{body}",
             description="Bodies spilled to disk, not to be spilled, rejected, or passed on unread.",
         )
+        self._unread = meter.create_counter(
+            "bodytrace.ids.unread",
+            unit="{request}",
+            description="Requests whose body was not searched for business ids.",
+        )
         self._meter = meter
         self._provider = provider
         self.is_recording: Callable[[], bool] = partial(is_recording, self._duration)
@@ -132,6 +137,10 @@ class ServerMetrics:
     def body_event(self, event: str) -> None:
         """A body was ``spilled``, ``unspillable``, ``rejected`` or ``passed``."""
         self._bodies.add(1, {"event": event})
+
+    def ids_unread(self, reason: str) -> None:
+        """A body was not searched for ids: one of the reasons of `ids.sources`."""
+        self._unread.add(1, {"reason": reason})
 
     def observe(self, pool: BufferPool) -> None:
         """Report `pool`'s figures, with those of its provider's other pools, at each collection."""

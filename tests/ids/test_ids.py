@@ -17,7 +17,7 @@ from werkzeug.test import EnvironBuilder
 
 from flask_bodytrace import BodyTrace, ConfigError
 from flask_bodytrace.ids.extractor import compile_rules
-from flask_bodytrace.ids.hash import keyed_hash
+from flask_bodytrace.ids.hash import derive_trace_id, id_hasher
 from flask_bodytrace.ids.rules import check_rules, parse_rules
 from flask_bodytrace.ids.sources import IdSources
 from flask_bodytrace.ids.value import clean
@@ -27,7 +27,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def found(rules: str, body: bytes, content_type: str = JSON) -> dict[str, str]:
-    return compile_rules(parse_rules(rules)).from_body(body, content_type)
+    return compile_rules(parse_rules(rules)).from_body(body, content_type)[0]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_attribute_name_must_be_one() -> None:
         (b'["a"]', {}),
         (b'"a"', {}),
         (b"", {}),
-        ('{"a": "x"}'.encode("utf-16"), {}),
+        ('{"a": "x"}'.encode("utf-16"), {"a": "x"}),
         (b"[" * 100_000, {}),
         (b'{"a": ' + b'{"a": ' * 50_000, {}),
         (b'{"a": ' + b"9" * 5000 + b"}", {}),
@@ -208,9 +208,21 @@ def test_what_url_converters_give_is_an_id() -> None:
 
 
 def test_the_hash_is_blake2b_keyed_at_any_key_length() -> None:
-    expected = hashlib.blake2b(b"x", digest_size=16, key=b"k", person=b"bodytrace").digest()
-    assert keyed_hash("x", b"k") == expected
-    assert keyed_hash("x", b"k" * 100) != keyed_hash("x", b"k" * 64)
+    salt = hashlib.blake2b(b"user.id", digest_size=16).digest()
+    expected = hashlib.blake2b(
+        b"x", digest_size=16, key=b"k", salt=salt, person=b"bodytrace id v2"
+    ).hexdigest()
+    assert id_hasher("user.id", b"k")("x") == expected
+    assert id_hasher("user.id", b"k" * 100)("x") != id_hasher("user.id", b"k" * 64)("x")
+
+
+def test_one_key_serves_each_purpose_and_attribute_by_another_hash() -> None:
+    made = {
+        id_hasher("user.id", b"k")("A"),
+        id_hasher("order.id", b"k")("A"),
+        f"{derive_trace_id('A', 'k'):032x}",
+    }
+    assert len(made) == 3
 
 
 # In a request
@@ -285,7 +297,7 @@ def test_hashed_ids_never_appear_in_the_clear(make_app: Callable[..., Flask], sp
         seen.append(baggage.get_baggage("user.id"))
         return dict(g.trace.ids)
 
-    expected = keyed_hash("4711", b"k").hex()
+    expected = id_hasher("user.id", b"k")("4711")
     assert app.test_client().post("/", json={"userId": 4711}).json == {"user.id": expected}
     assert spans.server().attributes["user.id"] == expected
     assert seen == [expected]
@@ -374,7 +386,7 @@ def test_requests_on_one_order_share_one_trace(make_app: Callable[..., Flask], s
     client.post("/", json={})
     contexts = [span.get_span_context() for span in spans.all]
     trace_ids = [context.trace_id for context in contexts]
-    assert trace_ids[0] == trace_ids[1] == int.from_bytes(keyed_hash("A", b"k"), "big")
+    assert trace_ids[0] == trace_ids[1] == derive_trace_id("A", "k")
     assert len(set(trace_ids)) == 3
     assert all(span.parent is None for span in spans.all)
     assert [context.trace_flags.random_trace_id for context in contexts] == [

@@ -7,15 +7,14 @@ redacted, which is JSON and forms that parse; of anything else only the size and
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 import msgspec
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+
+from flask_bodytrace.body.media_type import is_json, media_type
+from flask_bodytrace.body.multipart import parts_of
 
 from .redact import REDACTED, Redactor
 
@@ -36,10 +35,13 @@ _LARGEST = 1 << 20
 """Bytes; redaction needs the whole body parsed, so of larger ones only size and type are said."""
 
 _DEEPEST = 64
-_MAX_PARTS = 1000
 _MAX_TYPE = 100
 _FORM = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")
-_OPENING = ("{", "[")
+_OPENING = ("{", "[", '"')
+_SMALLEST_CARD = 10**12
+_LARGEST_TEXT = 1 << 20
+_MARGIN = 64
+"""Characters beyond the limit that are looked at, so that no secret is cut into another form."""
 
 
 class BodyCapture:
@@ -66,12 +68,12 @@ class BodyCapture:
         if size == 0:
             return
         content_type: str = environ.get("CONTENT_TYPE", "")
-        mimetype = content_type.partition(";")[0].strip().lower()[:_MAX_TYPE]
+        kind = media_type(content_type)[:_MAX_TYPE]
         attributes: dict[str, Any] = {}
         if size is not None:
             attributes[SIZE] = size
-        if mimetype.isprintable() and mimetype:
-            attributes[TYPE] = (mimetype,)
+        if kind.isprintable() and kind:
+            attributes[TYPE] = (kind,)
         if (
             body.complete
             and size is not None
@@ -91,15 +93,15 @@ class BodyCapture:
 
         :returns: None if it is neither JSON nor a form, or does not parse as what it says it is.
         """
-        mimetype = content_type.partition(";")[0].strip().lower()
+        kind = media_type(content_type)
         try:
-            if mimetype == "application/json" or mimetype.endswith("+json"):
+            if is_json(kind):
                 return self._json(data)
-            if mimetype == "application/x-www-form-urlencoded":
+            if kind == "application/x-www-form-urlencoded":
                 return self._form(data.decode("ascii"))
-            if mimetype == "multipart/form-data":
+            if kind == "multipart/form-data":
                 return self._multipart(data, content_type)
-        except (ValueError, RecursionError, msgspec.DecodeError):
+        except (ValueError, RecursionError, msgspec.MsgspecError):
             return None
         return None
 
@@ -118,107 +120,94 @@ class BodyCapture:
         pairs = []
         for pair in self._redactor.query(text).split("&"):
             name, equals, value = pair.partition("=")
+            plain = unquote_plus(value)
             if not equals:
                 pairs.append(REDACTED if name else "")
-            elif unquote_plus(value).lstrip().startswith(_OPENING):
+            elif plain.lstrip().startswith(_OPENING) or self._redactor.text(plain) != plain:
                 pairs.append(f"{name}={REDACTED}")
             else:
                 pairs.append(pair)
         return "&".join(pairs)
 
     def _multipart(self, data: bytes, content_type: str) -> str | None:
-        boundary = parse_options_header(content_type)[1].get("boundary", "").encode("ascii")
-        decoder = MultipartDecoder(boundary, max_parts=_MAX_PARTS)
-        decoder.receive_data(data)
-        decoder.receive_data(None)
-        parts: list[tuple[str, Any]] = []
-        content = b""
-        while not isinstance(event := decoder.next_event(), Epilogue | NeedData):
-            if isinstance(event, Field):
-                parts.append((event.name, ""))
-                content = b""
-            elif isinstance(event, File):
-                parts.append((event.name, {"filename": event.filename, "size": 0}))
-            elif isinstance(event, Data):
-                name, value = parts[-1]
-                if isinstance(value, dict):
-                    value["size"] += len(event.data)
-                else:
-                    content += event.data
-                    parts[-1] = (name, content.decode(errors="replace"))
-        if isinstance(event, NeedData):
-            return None
         fields: dict[str, Any] = {}
-        for name, value in parts:
+        for part in parts_of(data, content_type):
+            name = part.name or ""
+            value: Any = part.data.decode(errors="replace")
+            if part.filename is not None:
+                value = {"filename": part.filename, "size": len(part.data)}
             if name in fields:
-                fields[name] = [*_listed(fields[name]), value]
-            else:
-                fields[name] = value
+                value = [*_listed(fields[name]), value]
+            fields[name] = value
         return self._render(fields)
 
     def _render(self, document: Any) -> str:
-        text = _Text(self._limit)
-        with suppress(_Full):
-            self._write(document, text, 0)
-        return "".join(text.parts)
+        shown = self._without_secrets(document, _Room(self._limit), 0)
+        return msgspec.json.encode(shown).decode()
 
-    def _write(self, value: Any, text: _Text, depth: int) -> None:
-        """Add `value` as JSON, without its secrets."""
+    def _without_secrets(  # noqa: C901 - one line for each type
+        self, value: Any, room: _Room, depth: int
+    ) -> Any:
+        """A copy of `value` without its secrets, up to where there is enough to cut from."""
         if depth > _DEEPEST:
-            text.add(f'"{REDACTED}"')
-        elif isinstance(value, dict):
-            text.add("{")
-            for number, (name, inner) in enumerate(value.items()):
-                text.add(("," if number else "") + text.quote(name) + ":")
-                self._write(REDACTED if self._redactor.is_secret(name) else inner, text, depth + 1)
-            text.add("}")
-        elif isinstance(value, list):
-            text.add("[")
-            for number, inner in enumerate(value):
-                text.add("," if number else "")
-                self._write(inner, text, depth + 1)
-            text.add("]")
-        elif isinstance(value, str):
-            text.add(text.quote(self._string(value, text.room, depth)))
-        else:
-            text.add(json.dumps(value))
-
-    def _string(self, value: str, room: int, depth: int) -> str:
-        """A string, which may itself be JSON with names and secrets of its own."""
-        if not value.lstrip().startswith(_OPENING):
-            return value
-        try:
-            document = msgspec.json.decode(value)
-        except (ValueError, msgspec.DecodeError):
             return REDACTED
-        inner = _Text(room)
-        with suppress(_Full):
-            self._write(document, inner, depth + 1)
-        return "".join(inner.parts)
+        kind = type(value)
+        if kind is str:
+            return self._string(value, room, depth)
+        if kind is dict:
+            redactor = self._redactor
+            shown: dict[str, Any] = {}
+            named = redactor.names_secret(value)
+            for name, inner in value.items():
+                if room.left < 0:
+                    break
+                room.left -= len(name) + len('"":,')
+                if redactor.is_secret(name) or (named and name == "value"):
+                    room.left -= len(REDACTED)
+                    shown[name] = REDACTED
+                else:
+                    shown[name] = self._without_secrets(inner, room, depth + 1)
+            return shown
+        if kind is list:
+            items = []
+            for inner in value:
+                if room.left < 0:
+                    break
+                room.left -= 1
+                items.append(self._without_secrets(inner, room, depth + 1))
+            return items
+        room.left -= 1
+        if kind is int and value >= _SMALLEST_CARD:
+            return REDACTED if self._redactor.text(str(value)) == REDACTED else value
+        return value
+
+    def _string(self, value: str, room: _Room, depth: int) -> str:
+        """A string, which may itself be JSON with names and secrets of its own."""
+        # One character more than is shown, so that it is seen to be cut.
+        value = value[: max(room.left, 0) + 1] if len(value) > _LARGEST_TEXT else value
+        if value.lstrip().startswith(_OPENING):
+            try:
+                document = msgspec.json.decode(value)
+            except (ValueError, msgspec.DecodeError):
+                room.left -= len(REDACTED)
+                return REDACTED if value.lstrip()[:1] != '"' else self._plain(value, room)
+            inner = self._without_secrets(document, room, depth + 1)
+            return msgspec.json.encode(inner).decode()
+        return self._plain(value, room)
+
+    def _plain(self, value: str, room: _Room) -> str:
+        shown = self._redactor.text(value[: max(room.left, 0) + _MARGIN])
+        room.left -= len(shown)
+        return shown
 
 
-class _Full(Exception):
-    """There is enough to cut from."""
+class _Room:
+    """Characters that may still be shown."""
 
+    __slots__ = ("left",)
 
-class _Text:
-    """A text that grows to `room` characters and a little more.
-
-    :raises _Full: when it did.
-    """
-
-    def __init__(self, room: int) -> None:
-        self.parts: list[str] = []
-        self.room = room
-
-    def add(self, text: str) -> None:
-        self.parts.append(text)
-        self.room -= len(text)
-        if self.room < 0:
-            raise _Full
-
-    def quote(self, text: str) -> str:
-        return json.dumps(text[: self.room + 1], ensure_ascii=False)
+    def __init__(self, left: int) -> None:
+        self.left = left
 
 
 def _listed(value: Any) -> list[Any]:

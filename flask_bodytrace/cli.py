@@ -134,7 +134,13 @@ def routes(state: State) -> None:
 
 @bodytrace.command("viewer", with_appcontext=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=4318, show_default=True, help="Port; 0 for any.")
+@click.option(
+    "--port",
+    default=4318,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 for any.",
+)
 def viewer(host: str, port: int) -> None:
     """Show traces in the browser, and receive them: OTLP over HTTP.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .exceptions import BodyTraceError
+from flask import Flask
+
+from .exceptions import BodyTraceError, ConfigError
 from .flask.attach import attach, framework_of
 from .flask.hooks import Hooks, RequestHook, ResponseHook
 from .flow.plan import Plan, make_plan
 from .settings import Settings, load
 
 if TYPE_CHECKING:
-    from flask import Flask
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
@@ -69,6 +70,13 @@ class BodyTrace:
         :raises ConfigError: a setting is unknown, malformed or contradicts another.
         :raises BodyTraceError: `app` has the extension already.
         """
+        if not isinstance(app, Flask):
+            raise ConfigError(
+                f"BodyTrace takes a Flask application, not {app!r}: others go into "
+                "flask_bodytrace.wsgi.BodyTraceMiddleware"
+            )
+        _check_provider("tracer_provider", self._tracer_provider, "get_tracer")
+        _check_provider("meter_provider", self._meter_provider, "get_meter")
         if "bodytrace" in app.extensions:
             raise BodyTraceError(
                 f"BodyTrace is already attached to {app!r}: call init_app once, and for another "
@@ -120,3 +128,12 @@ class BodyTrace:
         from .client import watch
 
         return watch(session)
+
+
+def _check_provider(name: str, given: object, method: str) -> None:
+    if given is not None and not callable(getattr(given, method, None)):
+        kind = "TracerProvider" if method == "get_tracer" else "MeterProvider"
+        raise ConfigError(
+            f"{name}={str(given)[:60]!r} is no {kind}: pass an object that has {method}(), or none "
+            "and set the OTEL_* variables"
+        )

@@ -25,6 +25,7 @@ _UNITS |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 _SHOWN = 60
+_SHORTEST_TOKEN = 16
 
 
 class _Unacceptable(Exception):
@@ -236,32 +237,35 @@ def load(
     return settings
 
 
-def _given(
+def _given(  # noqa: C901 - one loop for each place
     config: Mapping[str, Any], keywords: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str, Any]]:
     """(name, where from, value) of all that is set; what counts more comes later."""
     for name, value in keywords.items():
-        yield _known(name, name, value, str), f"keyword {name}", value
+        yield _known(name, name, str), f"keyword {name}", value
     for key, value in config.items():
         if key.startswith(PREFIX):
             name = key.removeprefix(PREFIX).lower()
-            yield _known(key, name, value, _key), f"app.config[{key!r}]", value
+            yield _known(key, name, _key), f"app.config[{key!r}]", value
     nested = config.get("BODYTRACE")
     if isinstance(nested, Mapping):
         for key, value in nested.items():
             label = f"app.config['BODYTRACE'][{key!r}]"
-            yield _known(label, str(key).lower(), value, _key), label, value
+            yield _known(label, str(key).lower(), _key), label, value
     for prefix in ("FLASK_BODYTRACE__", "FLASK_BODYTRACE_"):
         for variable, text in environ.items():
             name = variable.removeprefix(prefix).lower()
             # The shorter prefix also begins what has the longer one.
             if not variable.startswith(prefix) or name.startswith("_"):
                 continue
+            if not text:
+                # Compose files pass unset variables on as empty ones.
+                continue
 
             def spell(name: str, prefix: str = prefix) -> str:
                 return prefix + name.upper()
 
-            yield _known(variable, name, text, spell), f"environment variable {variable}", text
+            yield _known(variable, name, spell), f"environment variable {variable}", text
 
 
 def _check(settings: Settings) -> None:
@@ -281,6 +285,12 @@ def _check(settings: Settings) -> None:
             f"BODYTRACE_TRACE_KEY={settings.trace_key!r} is none of BODYTRACE_IDS "
             f"({', '.join(settings.ids) or 'none'}): use an attribute name from there"
         )
+    if settings.viewer_token and len(settings.viewer_token) < _SHORTEST_TOKEN:
+        raise ConfigError(
+            f"BODYTRACE_VIEWER_TOKEN has fewer than {_SHORTEST_TOKEN} characters: use a longer "
+            "one, "
+            "such as python -c 'import secrets; print(secrets.token_urlsafe())' prints"
+        )
     if settings.relay_calls and not settings.response_headers:
         raise ConfigError(
             "BODYTRACE_RELAY_CALLS needs BODYTRACE_RESPONSE_HEADERS, which is empty: relayed calls "
@@ -296,7 +306,7 @@ def _check(settings: Settings) -> None:
             ) from None
 
 
-def _known(given: str, name: str, value: Any, spell: Callable[[str], str]) -> str:
+def _known(given: str, name: str, spell: Callable[[str], str]) -> str:
     """`name`, if it is a setting.
 
     :param given: how the caller spelled it.
@@ -305,11 +315,10 @@ def _known(given: str, name: str, value: Any, spell: Callable[[str], str]) -> st
     if name in _FIELDS:
         return name
     hint = ""
-    # What is near no setting may be anything, a secret of somebody else's too: not shown.
+    # The value is not shown: under an unknown name it may be a secret, ours or somebody else's.
     if near := difflib.get_close_matches(name, _FIELDS, n=1):
         metadata = _FIELDS[near[0]].metadata
-        shown = "(a secret)" if metadata["secret"] else _shorten(value)
-        hint = f"={shown}; did you mean {spell(near[0])}, {_accepted(metadata['parse'])}?"
+        hint = f"; did you mean {spell(near[0])}, {_accepted(metadata['parse'])}?"
     raise ConfigError(f"unknown setting {given}{hint} (docs/settings.md has them all)")
 
 

@@ -147,7 +147,7 @@ def test_flasks_own_prefixed_environment_agrees(monkeypatch: pytest.MonkeyPatch)
         (
             {"FLASK_BODYTRACE_BODY_LIMTI": "1"},
             [
-                "FLASK_BODYTRACE_BODY_LIMTI='1'",
+                "unknown setting FLASK_BODYTRACE_BODY_LIMTI;",
                 "did you mean FLASK_BODYTRACE_BODY_LIMIT",
                 "a number of bytes",
             ],
@@ -173,7 +173,7 @@ def test_flasks_own_prefixed_environment_agrees(monkeypatch: pytest.MonkeyPatch)
         ({"FLASK_BODYTRACE_TRACE_KEY": "x"}, ["BODYTRACE_TRACE_KEY='x' is none of"]),
         ({"FLASK_BODYTRACE_EXCLUDED_URLS": "("}, ["BODYTRACE_EXCLUDED_URLS has '('"]),
         (
-            {"FLASK_BODYTRACE_RELAY_CALLS": "1", "FLASK_BODYTRACE_RESPONSE_HEADERS": ""},
+            {"FLASK_BODYTRACE_RELAY_CALLS": "1", "FLASK_BODYTRACE_RESPONSE_HEADERS": ","},
             ["BODYTRACE_RELAY_CALLS needs BODYTRACE_RESPONSE_HEADERS"],
         ),
     ],
@@ -191,8 +191,8 @@ def test_mistakes_are_told_with_key_value_and_what_is_accepted(
     ("config", "keywords", "words"),
     [
         ({"BODYTRACE_BODYLIMIT": 1}, {}, ["did you mean BODYTRACE_BODY_LIMIT"]),
-        ({"BODYTRACE": {"BODYLIMIT": 1}}, {}, ["app.config['BODYTRACE']['BODYLIMIT']=1"]),
-        ({}, {"bodylimit": 1}, ["unknown setting bodylimit=1; did you mean body_limit"]),
+        ({"BODYTRACE": {"BODYLIMIT": 1}}, {}, ["app.config['BODYTRACE']['BODYLIMIT'];"]),
+        ({}, {"bodylimit": 1}, ["unknown setting bodylimit; did you mean body_limit"]),
         ({}, {"body_limit": -1}, ["BODYTRACE_BODY_LIMIT=-1 (from keyword body_limit)"]),
         ({}, {"body_limit": True}, ["BODYTRACE_BODY_LIMIT=True"]),
         ({}, {"body_limit": 1.5}, ["BODYTRACE_BODY_LIMIT=1.5"]),
@@ -236,7 +236,7 @@ def test_a_malformed_secret_is_not_shown() -> None:
 
 def test_secrets_do_not_show_in_a_repr() -> None:
     app = Flask("shop")
-    BodyTrace(app, hash_key="hunter2", viewer_token="hunter2", ids="a", id_hash="a")
+    BodyTrace(app, hash_key="hunter2", viewer_token="hunter2" * 3, ids="a", id_hash="a")
     state = app.extensions["bodytrace"]
     assert state.settings.hash_key == "hunter2"
     assert "hunter2" not in repr(state)
@@ -291,3 +291,43 @@ def test_every_field_is_a_documented_key() -> None:
         assert isinstance(metadata["default"], int) is (metadata["unit"] == "B") or isinstance(
             metadata["default"], bool
         )
+
+
+@pytest.mark.parametrize("key", keys())
+def test_an_empty_variable_counts_as_unset(key: str) -> None:
+    assert load({}, {}, {f"FLASK_{key}": "", f"FLASK_{key.replace('_', '__', 1)}": ""}) == load({})
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        ({"order.id": []}, "'order.id' has no source"),
+        ("a=b;c=d", "separate ids by commas"),
+        ("sku=items[0].sku", "'items.0.sku'"),
+    ],
+)
+def test_rules_that_cannot_be_meant_are_said_in_words(ids: object, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"BODYTRACE_IDS": ids})
+    assert words in str(refused.value)
+
+
+def test_a_short_token_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({"BODYTRACE_VIEWER_TOKEN": "hunter2"})
+    assert "fewer than 16 characters" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["BODYTRACE_HASHKEY", "BODYTRACE_HASH_KEYS", "BODYTRACE_KEY_HASH"])
+def test_no_value_is_shown_under_an_unknown_key(key: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load({key: "hunter2"})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_what_is_no_application_or_provider_is_said_in_words() -> None:
+    with pytest.raises(ConfigError, match="BodyTrace takes a Flask application, not 'shop'"):
+        BodyTrace("shop")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="tracer_provider='otlp' is no TracerProvider"):
+        BodyTrace(Flask("shop"), tracer_provider="otlp")  # type: ignore[arg-type]

@@ -175,6 +175,8 @@ def _from_object(values: Any, levels: int) -> Call:
             raise TypeError(f"{name} is {value!r}")
         if isinstance(value, float) and not isfinite(value):
             raise ValueError(f"{name} is {value!r}")
+        if isinstance(value, int) and abs(value) >> 64:
+            raise ValueError(f"{name} has {value.bit_length()} bits")
         if name in _ID and value is not None and _ID[name].fullmatch(value) is None:
             raise ValueError(f"{name} is {value!r}")
     if values["kind"] not in KINDS.values():

@@ -22,7 +22,7 @@ Header = tuple[str, str]
 
 _READ_LIMIT = 16384
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_METRIC = re.compile(rf"[ \t,]*({_NAME})")
+_METRIC = re.compile(rf"[ \t]*({_NAME})")
 _PARAMETER = re.compile(
     rf"""[ \t]*;[ \t]*({_NAME})[ \t]*(?:=[ \t]*(?:({_NAME})|"((?:[^"\\]|\\.?)*)(?:"|$))?)?"""
 )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+from collections import deque
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_cookie
@@ -15,13 +18,15 @@ if TYPE_CHECKING:
 
 COOKIE = "bodytrace_viewer"
 # Any of these says that REMOTE_ADDR is, or was, a proxy and not whoever asks.
-_FORWARDED = (
-    "HTTP_FORWARDED",
-    "HTTP_VIA",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_REAL_IP",
+_FORWARDED = frozenset(
+    {"HTTP_CF_CONNECTING_IP", "HTTP_CLIENT_IP", "HTTP_FASTLY_CLIENT_IP", "HTTP_FORWARDED"}
+    | {"HTTP_TRUE_CLIENT_IP", "HTTP_VIA", "HTTP_X_CLIENT_IP", "HTTP_X_CLUSTER_CLIENT_IP"}
+    | {"HTTP_X_ORIGINAL_FORWARDED_FOR", "HTTP_X_PROXYUSER_IP", "HTTP_X_REAL_IP"}
 )
+_FORWARDED_PREFIXES = ("HTTP_X_ENVOY_", "HTTP_X_FORWARDED")
+_WRONG_TOKENS = 10
+"""Wrong tokens after which logins have to wait."""
+_WAIT_SECONDS = 60.0
 
 
 class Access:
@@ -35,6 +40,7 @@ class Access:
 
     def __init__(self, token: str = "") -> None:
         self._token = token
+        self._wrong: deque[float] = deque(maxlen=_WRONG_TOKENS)
 
     @property
     def needs_token(self) -> bool:
@@ -49,13 +55,23 @@ class Access:
         if scheme.lower() == "bearer" and self.accepts(given.strip()):
             return True
         cookie = parse_cookie(environ).get(COOKIE, "")
-        return hmac.compare_digest(cookie.encode(), self.cookie.encode())
+        return hmac.compare_digest(cookie.encode(errors="replace"), self.cookie.encode())
 
     def accepts(self, token: str) -> bool:
         """Whether this is the token; takes as long for a near miss as for a far one."""
-        return bool(self._token) and hmac.compare_digest(
+        is_right = bool(self._token) and hmac.compare_digest(
             token.encode(errors="replace"), self._token.encode(errors="replace")
         )
+        if not is_right:
+            self._wrong.append(monotonic())
+        return is_right
+
+    @property
+    def wait(self) -> int:
+        """Seconds until another login may be tried; 0 for none."""
+        if len(self._wrong) < _WRONG_TOKENS:
+            return 0
+        return max(0, math.ceil(self._wrong[0] + _WAIT_SECONDS - monotonic()))
 
     @property
     def cookie(self) -> str:
@@ -88,5 +104,5 @@ def _is_local(environ: Mapping[str, object]) -> bool:
     return (
         is_loopback(str(environ.get("REMOTE_ADDR", "")))
         and is_loopback(name)
-        and not any(environ.get(key) for key in _FORWARDED)
+        and not any(key in _FORWARDED or key.startswith(_FORWARDED_PREFIXES) for key in environ)
     )

@@ -81,15 +81,20 @@ class LogRecord(Struct, frozen=True):
 
 def weigh(item: Span | LogRecord) -> int:
     """About how many bytes of memory an item holds, resource aside, which many items share."""
-    size = 700 + _weigh_map(item.attributes)
+    size = 700 + _weigh_map(item.attributes) + _weigh(item.service) + _weigh(item.scope)
     if isinstance(item, LogRecord):
-        return size + _weigh(item.body)
+        return size + _weigh(item.body) + _weigh(item.severity)
     size += len(item.name) + len(item.status_message) + len(item.trace_state)
     for event in item.events:
         size += 200 + len(event.name) + _weigh_map(event.attributes)
     for link in item.links:
         size += 300 + _weigh_map(link.attributes)
     return size
+
+
+def weigh_resource(span: Span) -> int:
+    """About how many bytes of memory the resource of a span holds."""
+    return _weigh_map(span.resource) if span.resource else 0
 
 
 def _weigh_map(attributes: Mapping[str, Any]) -> int:

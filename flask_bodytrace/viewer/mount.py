@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Iterable
-from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from flask import Flask
 from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider
 from werkzeug.wrappers import Response
+
+from flask_bodytrace.otel.registry import IdentityRegistry
 
 from .access import Access
 from .collector import StoreProcessor, collect_logs
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 
 PREFIX = "/_bodytrace"
 
-_stores: WeakKeyDictionary[TracerProvider, TraceStore] = WeakKeyDictionary()
+_stores: IdentityRegistry[TracerProvider, TraceStore] = IdentityRegistry()
 _lock = Lock()
+_log = logging.getLogger("flask_bodytrace")
 
 
 def mount(app: Flask, settings: Settings, provider: TracerProvider) -> None:
@@ -34,50 +37,49 @@ def mount(app: Flask, settings: Settings, provider: TracerProvider) -> None:
 
     In front of everything, also of tracing: its requests never reach the application, and no
     instrumentation of it sees them. Applications of one provider share one store.
+
+    Outside of debug mode it asks for a token: a proxy that says nothing of itself would make
+    everybody look like this machine. Without one in the settings it makes one, and logs it.
     """
-    store = _store_of(provider, settings)
-    viewer = Viewer(store, Access(settings.viewer_token))
-    outer = app.__dict__.get("wsgi_app")
-    own = type(app)
-    app.__class__ = type(
-        own.__name__,
-        (_Viewed, own),
-        {"__module__": own.__module__, "__doc__": own.__doc__, "_bodytrace_viewer": viewer},
-    )
-    if outer is not None:
-        app.wsgi_app = partial(_dispatch, viewer, outer)  # type: ignore[method-assign]
+    token = settings.viewer_token
+    if not token and not app.debug:
+        token = secrets.token_urlsafe(24)
+        _log.warning(
+            "the trace viewer of %r at %s/ asks for this token: %s (BODYTRACE_VIEWER_TOKEN sets "
+            "one that stays)",
+            app.name,
+            PREFIX,
+            token,
+        )
+    viewer = Viewer(_store_of(provider, settings), Access(token))
+    app.wsgi_app = ViewerMount(app.wsgi_app, viewer)  # type: ignore[method-assign]
 
 
-class _Viewed(Flask):
-    """Goes in front of an application's own class, as tracing itself does."""
+class ViewerMount:
+    """The WSGI object that answers below `PREFIX`, and hands everything else on."""
 
-    _bodytrace_viewer: Viewer
+    def __init__(self, app: WSGIApplication, viewer: Viewer) -> None:
+        self.app = app
+        self._viewer = viewer
 
-    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return _dispatch(self._bodytrace_viewer, super().wsgi_app, environ, start_response)
-
-
-def _dispatch(
-    viewer: Viewer, app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
-) -> Iterable[bytes]:
-    path = environ.get("PATH_INFO", "")
-    if not path.startswith(PREFIX):
-        return app(environ, start_response)
-    below = path[len(PREFIX) :]
-    prefix = environ.get("SCRIPT_NAME", "") + PREFIX
-    if not below:
-        redirect = Response(status=308, headers={"Location": prefix + "/"})
-        return redirect(environ, start_response)
-    if not below.startswith("/"):
-        return app(environ, start_response)
-    return viewer({**environ, "SCRIPT_NAME": prefix, "PATH_INFO": below}, start_response)
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        path = environ.get("PATH_INFO", "")
+        below = path.removeprefix(PREFIX)
+        if below == path or (below and not below.startswith("/")):
+            return self.app(environ, start_response)
+        prefix = environ.get("SCRIPT_NAME", "") + PREFIX
+        if not below:
+            redirect = Response(status=308, headers={"Location": prefix + "/"})
+            return redirect(environ, start_response)
+        return self._viewer({**environ, "SCRIPT_NAME": prefix, "PATH_INFO": below}, start_response)
 
 
 def _store_of(provider: TracerProvider, settings: Settings) -> TraceStore:
     with _lock:
         store = _stores.get(provider)
         if store is None:
-            store = _stores[provider] = TraceStore(business_ids=settings.ids)
+            store = _stores.get_or_make(provider, lambda: TraceStore(business_ids=settings.ids))
             # A provider without an SDK records nothing that could be shown.
             if isinstance(provider, SdkTracerProvider):
                 provider.add_span_processor(StoreProcessor(store))

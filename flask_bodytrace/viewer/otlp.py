@@ -1,4 +1,4 @@
-"""OTLP 1.x as it comes over HTTP: bytes to spans and log records, and spans back to JSON.
+"""OTLP 1.x as it comes over HTTP: bytes to spans and log records.
 
 Pure and all or nothing: a request with anything malformed in it raises `BadRequest`, so that
 nothing of it is kept. Protobuf needs opentelemetry-proto; JSON does not. JSON follows the
@@ -9,11 +9,7 @@ numbers or strings.
 from __future__ import annotations
 
 import base64
-import binascii
-import json
-import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -305,8 +301,7 @@ def _scope(scope: Any) -> str:
 
 
 def _attributes(pairs: Iterable[Any] | None, read: _ReadValue) -> dict[str, Value]:
-    # Names come again and again; interned, each is kept once.
-    return {sys.intern(pair.key): read(pair.value, 0) for pair in pairs or ()}
+    return {pair.key: read(pair.value, 0) for pair in pairs or ()}
 
 
 def _nanos(value: int | str) -> int:
@@ -377,7 +372,7 @@ def _json_value(  # noqa: C901, PLR0911 - one branch per kind of value
     if value.bytes_value is not None:
         try:
             return base64.b64decode(value.bytes_value, validate=True)
-        except binascii.Error:
+        except ValueError:
             raise BadRequest("bytesValue is not base64") from None
     if depth > _MAX_DEPTH:
         return "…"
@@ -394,81 +389,3 @@ def _double(value: float | str) -> float:
         return float(value)
     except ValueError:
         raise BadRequest(f"no number: {str(value)[:40]!r}") from None
-
-
-# And back.
-
-
-def to_json(spans: Sequence[Span]) -> str:
-    """The spans as an ExportTraceServiceRequest in JSON, which any OTLP receiver takes."""
-    resources: dict[int, tuple[Attributes, dict[str, list[Span]]]] = {}
-    for span in spans:
-        _, scopes = resources.setdefault(id(span.resource), (span.resource, {}))
-        scopes.setdefault(span.scope, []).append(span)
-    request = {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": _pairs(resource)},
-                "scopeSpans": [
-                    {"scope": {"name": scope}, "spans": [_span_json(span) for span in members]}
-                    for scope, members in scopes.items()
-                ],
-            }
-            for resource, scopes in resources.values()
-        ]
-    }
-    # Half a surrogate pair is no text that others would take.
-    text = json.dumps(request, ensure_ascii=False).encode(errors="replace")
-    # What json itself indents, it writes several times slower.
-    return msgspec.json.format(text, indent=2).decode()
-
-
-def _span_json(span: Span) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "traceId": span.trace_id,
-        "spanId": span.span_id,
-        "parentSpanId": span.parent_id or "",
-        "traceState": span.trace_state,
-        "name": span.name,
-        "kind": span.kind,
-        "startTimeUnixNano": str(span.start),
-        "endTimeUnixNano": str(span.end),
-        "attributes": _pairs(span.attributes),
-        "events": [
-            {"timeUnixNano": str(e.time), "name": e.name, "attributes": _pairs(e.attributes)}
-            for e in span.events
-        ],
-        "links": [
-            {"traceId": x.trace_id, "spanId": x.span_id, "attributes": _pairs(x.attributes)}
-            for x in span.links
-        ],
-        "status": {"code": span.status, "message": span.status_message},
-    }
-    return {key: value for key, value in found.items() if value not in ("", [])}
-
-
-def _pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": _any(value)} for key, value in attributes.items()]
-
-
-def _any(value: Any) -> dict[str, Any]:  # noqa: PLR0911 - one per kind
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value if math.isfinite(value) else _unreal(value)}
-    if isinstance(value, bytes):
-        return {"bytesValue": base64.b64encode(value).decode()}
-    if isinstance(value, Mapping):
-        return {"kvlistValue": {"values": _pairs(value)}}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return {"arrayValue": {"values": [_any(item) for item in value]}}
-    return {} if value is None else {"stringValue": str(value)}
-
-
-def _unreal(value: float) -> str:
-    """NaN and the infinities by their names in protobuf's JSON."""
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"

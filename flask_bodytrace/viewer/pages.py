@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
-from . import display, export, otlp
+from . import display, export, otlp_writer
 from .access import COOKIE, Access
 from .chart import HEIGHT, bar, latency_chart, ticks
 from .layout import BOX_HEIGHT, BOX_WIDTH, lay_out
@@ -274,14 +274,14 @@ class Viewer:
             summary=trace.summary,
             mermaid=export.mermaid(trace.spans),
             curl=_curl(trace),
-            otlp=otlp.to_json(trace.spans),
+            otlp=otlp_writer.to_json(trace.spans),
         )
 
     # For programs
 
     def _otlp(self, request: Request, urls: MapAdapter, trace_id: str) -> Response:
         del request, urls
-        text = otlp.to_json(self._find(trace_id).spans)
+        text = otlp_writer.to_json(self._find(trace_id).spans)
         return Response(text, content_type="application/json")
 
     def _mermaid(self, request: Request, urls: MapAdapter, trace_id: str) -> Response:
@@ -328,6 +328,10 @@ class Viewer:
 
     def _login(self, request: Request, urls: MapAdapter) -> Response:
         wrong = False
+        if request.method == "POST" and self._access.wait:
+            text = "Too many wrong tokens: wait a minute.\n"
+            headers = {"Retry-After": str(self._access.wait)}
+            return Response(text, 429, headers, content_type="text/plain; charset=utf-8")
         if request.method == "POST":
             try:
                 token = request.form.get("token", "")

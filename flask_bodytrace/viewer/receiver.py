@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
+from time import monotonic
 from typing import IO
 
 from werkzeug.exceptions import ClientDisconnected
@@ -24,8 +25,11 @@ MAX_BODY = 8 << 20
 _STEP = 64 << 10
 # Spans deflate to a tenth or a fiftieth. What deflates much better is made to, and would fill
 # memory with millions of empty messages even below MAX_BODY.
-_MAX_RATIO = 250
+_MAX_RATIO = 100
 _RATIO_MATTERS = 1 << 20
+_MAX_MESSAGES = 400_000
+_MAX_SECONDS = 60.0
+"""For the whole of a body: a peer that sends a byte now and then must not keep its thread."""
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
 _INVALID_ARGUMENT = 3
@@ -49,6 +53,7 @@ def receive(store: TraceStore, signal: str, request: Request) -> Response:
         return _answer(mimetype, 415, f"Content-Type must be {_PROTOBUF} or {_JSON}")
     try:
         body = _read(request)
+        _check_count(mimetype, body)
         if signal == "traces":
             store.add(_SPANS[mimetype](body))
         elif signal == "logs":
@@ -73,6 +78,16 @@ _LOGS: dict[str, Callable[[bytes], list[LogRecord]]] = {
 }
 
 
+def _check_count(mimetype: str, body: bytes) -> None:
+    """Refuse what is small on the wire and large in memory: empty messages by the million."""
+    if mimetype == _JSON:
+        count = body.count(b"{")
+    else:
+        count = max(body.count(bytes((number << 3 | 2, 0))) for number in range(1, 14))
+    if count > _MAX_MESSAGES:
+        raise _Refused(413, f"at most {_MAX_MESSAGES} messages a request: export smaller batches")
+
+
 def _read(request: Request) -> bytes:
     """The body, inflated; never more than `MAX_BODY` and one step of it in memory."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -88,7 +103,8 @@ def _read(request: Request) -> bytes:
 def _read_plain(stream: IO[bytes]) -> bytes:
     parts = []
     size = 0
-    while chunk := stream.read(_STEP):
+    late = monotonic() + _MAX_SECONDS
+    while chunk := _some(stream, late):
         size += len(chunk)
         if size > MAX_BODY:
             raise _too_large()
@@ -100,8 +116,9 @@ def _inflate(stream: IO[bytes], window: int) -> bytes:
     inflater = zlib.decompressobj(window)
     parts = []
     size = packed = 0
+    late = monotonic() + _MAX_SECONDS
     try:
-        while chunk := stream.read(_STEP):
+        while chunk := _some(stream, late):
             packed += len(chunk)
             while chunk:
                 part = inflater.decompress(chunk, _STEP)
@@ -117,6 +134,14 @@ def _inflate(stream: IO[bytes], window: int) -> bytes:
     if not inflater.eof:
         raise BadRequest("the compressed body is cut short")
     return b"".join(parts)
+
+
+def _some(stream: IO[bytes], late: float) -> bytes:
+    """The next bytes; what there is, where the server can tell, so that time can be looked at."""
+    if monotonic() > late:
+        raise _Refused(408, f"a request's body has to arrive within {_MAX_SECONDS:.0f} s")
+    take: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    return take(_STEP)
 
 
 def _too_large() -> _Refused:

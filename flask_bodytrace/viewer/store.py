@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,7 +12,7 @@ from time import monotonic
 
 from msgspec import Struct
 
-from .model import LogRecord, Span, weigh
+from .model import LogRecord, Span, weigh, weigh_resource
 from .summary import Summary, summarize
 
 
@@ -41,12 +43,24 @@ class Trace(Struct, frozen=True):
 
 
 class _Kept:
-    __slots__ = ("changed", "left_out", "logs", "size", "spans", "summary", "trace_id", "version")
+    __slots__ = (
+        "changed",
+        "left_out",
+        "logs",
+        "resources",
+        "size",
+        "spans",
+        "summary",
+        "trace_id",
+        "version",
+    )
 
     def __init__(self, trace_id: str) -> None:
         self.trace_id = trace_id
         self.spans: dict[str, Span] = {}
         self.logs: list[LogRecord] = []
+        self.resources: set[int] = set()
+        """The resources that are weighed already: many spans share one."""
         self.size = 0
         self.left_out = 0
         self.version = 0
@@ -68,11 +82,18 @@ class TraceStore:
     def __init__(self, limits: Limits | None = None, *, business_ids: Iterable[str] = ()) -> None:
         self._limits = limits or Limits()
         self._business_ids = frozenset(business_ids)
-        self._lock = Lock()
+        self._reset_lock()
+        if hasattr(os, "register_at_fork"):
+            reset = weakref.WeakMethod(self._reset_lock)
+            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
         self._traces: dict[str, _Kept] = {}
         self._items = 0
         self._size = 0
         self._version = 0
+
+    def _reset_lock(self) -> None:
+        # A forked child gets the lock as it was, perhaps held by a thread that it does not get.
+        self._lock = Lock()
 
     @property
     def version(self) -> int:
@@ -111,6 +132,9 @@ class TraceStore:
     def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
         size = weigh(item)
         if isinstance(item, Span):
+            if id(item.resource) not in trace.resources:
+                trace.resources.add(id(item.resource))
+                self._count(trace, 0, weigh_resource(item))
             former = trace.spans.pop(item.span_id, None)
             if former is not None:
                 self._count(trace, -1, -weigh(former))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ
 
 from flask_bodytrace.viewer import server
 from flask_bodytrace.viewer.access import COOKIE, Access, is_loopback
@@ -159,3 +159,32 @@ def test_every_answer_carries_the_policy() -> None:
         assert policy.startswith("default-src 'none'"), path
         assert "unsafe" not in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Anything"),
+        *("X-Real-IP", "X-Envoy-External-Address", "X-Envoy-Peer-Metadata", "True-Client-IP"),
+        *("CF-Connecting-IP", "X-Client-IP", "Fastly-Client-IP", "X-Cluster-Client-IP"),
+    ],
+)
+def test_any_trace_of_a_proxy_makes_a_request_remote(header: str) -> None:
+    environ = create_environ(headers={header: ""}, environ_overrides={"REMOTE_ADDR": "127.0.0.1"})
+    assert not Access().allows(environ)
+
+
+def test_wrong_tokens_slow_logins_down() -> None:
+    access = Access("s3cret-of-length")
+    for _ in range(10):
+        assert access.wait == 0
+        assert not access.accepts("wrong")
+    assert 0 < access.wait <= 60
+    # Whoever has it gets in all the same.
+    assert access.accepts("s3cret-of-length")
+
+
+def test_a_cookie_outside_ascii_is_no_error() -> None:
+    environ = create_environ(environ_overrides={"REMOTE_ADDR": "127.0.0.1"})
+    environ["HTTP_COOKIE"] = "bodytrace_viewer=\xe9"
+    assert not Access("s3cret-of-length").allows(environ)

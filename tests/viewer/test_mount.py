@@ -42,6 +42,8 @@ def provider(exporter: InMemorySpanExporter) -> TracerProvider:
 
 def make_app(provider: TracerProvider, name: str = "orders", **settings: Any) -> Flask:
     app = Flask(name)
+    app.debug = True
+    app.config["PROPAGATE_EXCEPTIONS"] = False
     settings.setdefault("viewer", "on")
     BodyTrace(app, tracer_provider=provider, ids="order.id=orderId", **settings)
 
@@ -116,6 +118,7 @@ def test_below_a_prefix_links_stay_below_it(provider: TracerProvider) -> None:
 
 def test_in_front_of_what_was_wrapped_before(provider: TracerProvider) -> None:
     app = Flask("wrapped")
+    app.debug = True
     inner = app.wsgi_app
 
     def wrapped(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -151,7 +154,7 @@ def test_the_token_opens_it(provider: TracerProvider) -> None:
 
 @pytest.mark.parametrize(
     ("viewer", "debug", "there"),
-    [("auto", False, 404), ("auto", True, 200), ("on", False, 200), ("off", True, 404)],
+    [("auto", False, 404), ("auto", True, 200), ("on", False, 401), ("off", True, 404)],
 )
 def test_on_by_choice_only_outside_debug(
     provider: TracerProvider, viewer: str, debug: bool, there: int
@@ -160,6 +163,19 @@ def test_on_by_choice_only_outside_debug(
     app.debug = debug
     BodyTrace(app, tracer_provider=provider, viewer=viewer)
     assert app.test_client().get(PATH).status_code == there
+
+
+def test_outside_debug_it_asks_for_a_token_which_it_makes_and_logs(
+    provider: TracerProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("served")
+    BodyTrace(app, tracer_provider=provider, viewer="on")
+    (said,) = [each.getMessage() for each in caplog.records if "asks for this token" in each.msg]
+    token = said.partition("token: ")[2].split()[0]
+    client = app.test_client()
+    # A proxy that says nothing of itself looks like this machine.
+    assert client.get(PATH).status_code == 401
+    assert client.get(PATH, headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_t22_two_applications_of_one_provider_share_a_picture(provider: TracerProvider) -> None:

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from flask_bodytrace.viewer import otlp
+from flask_bodytrace.viewer import otlp, otlp_writer
 from flask_bodytrace.viewer.model import Event, Link, Span
 from flask_bodytrace.viewer.otlp import BadRequest
 
@@ -89,7 +89,7 @@ def test_protobuf_says_all_it_holds() -> None:
 
 def test_our_json_reads_back_as_the_same_spans() -> None:
     (span,) = otlp.spans_from_protobuf(request_protobuf())
-    (again,) = otlp.spans_from_json(otlp.to_json([span]).encode())
+    (again,) = otlp.spans_from_json(otlp_writer.to_json([span]).encode())
     for field in span.__struct_fields__:
         if field != "dropped":  # a count of what the service left out, not carried on
             assert getattr(again, field) == getattr(span, field), field

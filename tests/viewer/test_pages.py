@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import Client
 
-from flask_bodytrace.viewer import otlp
+from flask_bodytrace.viewer import otlp, otlp_writer
 from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
 from flask_bodytrace.viewer.pages import Viewer
@@ -96,7 +96,7 @@ def test_every_page_answers_whatever_was_received(spans: list[Span], logs: list[
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(SPANS, min_size=1, max_size=4))
 def test_what_is_exported_can_be_sent_again(spans: list[Span]) -> None:
-    again = otlp.spans_from_json(otlp.to_json(spans).encode())
+    again = otlp.spans_from_json(otlp_writer.to_json(spans).encode())
     assert sorted(span.span_id for span in again) == sorted(span.span_id for span in spans)
 
 

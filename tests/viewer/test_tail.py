@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 import requests
 
-from flask_bodytrace.viewer import otlp, server, tail
+from flask_bodytrace.viewer import otlp_writer, server, tail
 from flask_bodytrace.viewer.model import Span
 from tests.viewer.running import RunningViewer as Viewer
 
@@ -175,7 +175,7 @@ def test_the_commands_work_together(spans: list[Span]) -> None:
             read.start()
             # What is there when it first asks is no news to it: so another comes, until it has.
             for number in range(1, 40):
-                body = otlp.to_json(spans).replace(TRACE, f"{number:032x}")
+                body = otlp_writer.to_json(spans).replace(TRACE, f"{number:032x}")
                 headers = {"Content-Type": "application/json"}
                 sent = requests.post(f"{url}/v1/traces", data=body, headers=headers, timeout=10)
                 assert sent.status_code == 200

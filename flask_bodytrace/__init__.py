@@ -22,6 +22,7 @@ from .exceptions import BodyNotReplayable, BodyTraceError, ConfigError
 from .extension import BodyTrace
 from .otel.id_generator import BusinessIdGenerator
 from .settings import Settings
+from .trace.carry import carry, carry_iterable
 from .trace.current import RequestTrace, current_trace
 from .trace.xtrace import XTracePropagator
 from .version import __version__
@@ -38,5 +39,7 @@ __all__ = [
     "Settings",
     "XTracePropagator",
     "__version__",
+    "carry",
+    "carry_iterable",
     "current_trace",
 ]

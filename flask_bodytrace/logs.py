@@ -21,7 +21,7 @@ from typing import Any, Protocol, cast
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
-from .trace.current import TRACE_KEY
+from .trace.current import TRACE_KEY, answered
 
 
 class _LoggedRequest(Protocol):
@@ -113,6 +113,8 @@ def install() -> None:
     def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = previous(self, *args, **kwargs)
         source = cast("_LoggedRequest | None", otel_context.get_value(TRACE_KEY))
+        if source is None and record.name in _ACCESS_LOGS:
+            source = cast("_LoggedRequest | None", answered.get())
         if source is not None and source.logs:
             _put(record, _fields(source))
         return record
@@ -131,3 +133,5 @@ def uninstall() -> None:
 
 
 _MARK = "_bodytrace_extension"
+_ACCESS_LOGS = frozenset({"gunicorn.access", "werkzeug"})
+"""Servers' loggers, written to once a request was answered and its context is gone."""

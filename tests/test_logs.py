@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from opentelemetry.sdk.trace.sampling import (
     TraceIdRatioBased,
 )
 from opentelemetry.trace import format_span_id
+from werkzeug.serving import make_server
 
 from flask_bodytrace import current_trace, logs
 
@@ -357,3 +359,28 @@ def test_gunicorns_access_log_says_the_trace_as_documented(tmp_path: Path) -> No
     trace_id, span_id = answer.headers["X-Trace-ID"], answer.headers["X-Span-ID"]
     assert '"GET /x?y=1 HTTP/1.1" 404 ' in line
     assert line.endswith(f"trace={trace_id} span={span_id}\n")
+
+
+def test_the_servers_access_log_carries_the_trace(make_app: MakeApp) -> None:
+    app = make_app(logs=True, ids="order.id=query:order")
+    kept: list[logging.LogRecord] = []
+    logger = logging.getLogger("werkzeug")
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[method-assign,assignment]
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        server = make_server("127.0.0.1", 0, app)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        answer = requests.get(f"http://127.0.0.1:{server.port}/x?order=A", timeout=20)
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    (record,) = [each for each in kept if "GET /x" in each.getMessage()]
+    assert record.__dict__["otelTraceID"] == answer.headers["X-Trace-ID"]
+    assert record.__dict__["order.id"] == "A"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from flask_bodytrace.otel.context import attach, detach
+from flask_bodytrace.trace.current import answered
 
 from .begin import begin
 from .finish import broke, finish
@@ -46,3 +47,6 @@ def run(
         raise
     finally:
         detach(token)
+        if plan.logs:
+            # Servers write their access log after this, on this thread, in no context.
+            answered.set(exchange)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
 from opentelemetry import context as otel_context
@@ -77,6 +78,10 @@ class RequestTrace:
 
     def __repr__(self) -> str:
         return f"<RequestTrace {self.trace_id} span {self.span_id}>"
+
+
+answered: ContextVar[RequestTrace | None] = ContextVar("flask_bodytrace.answered", default=None)
+"""The last request that was answered on this thread, for its server's access log."""
 
 
 def current_trace() -> RequestTrace | None:

@@ -54,7 +54,10 @@ class Access:
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if scheme.lower() == "bearer" and self.accepts(given.strip()):
             return True
-        cookie = parse_cookie(environ).get(COOKIE, "")
+        try:
+            cookie = parse_cookie(environ).get(COOKIE, "")
+        except ValueError:  # bytes that are no text
+            return False
         return hmac.compare_digest(cookie.encode(errors="replace"), self.cookie.encode())
 
     def accepts(self, token: str) -> bool:

@@ -20,8 +20,7 @@ from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from example_app.outbound import HttpService
 from example_app.service import traced_service
-from flask_bodytrace.trace.capture import BodyCapture
-from flask_bodytrace.trace.redact import Redactor
+from flask_bodytrace.audit import BodyCapture, Redactor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -223,9 +222,7 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
 @contextmanager
 def viewer(_around: Surroundings) -> Iterator[WSGIApplication]:
     """Put the trace viewer together, which the other services send their spans to."""
-    from flask_bodytrace.viewer.access import Access
-    from flask_bodytrace.viewer.pages import Viewer
-    from flask_bodytrace.viewer.store import TraceStore
+    from flask_bodytrace.viewer import Access, TraceStore, Viewer
 
     yield Viewer(TraceStore(), Access(), receives=True)
 

@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 
 from .calls import render as calltree
 from .calls import sessions
-from .calls.call import Call, clean, status_of
+from .calls.call import Call, printable, status_of
 from .calls.tree import answer
 from .trace.current import TRACE_KEY
 from .trace.headers import Header
@@ -107,7 +107,7 @@ class CallTree:
             pairs, status = _from_curl(headers, status)
         else:
             pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-        call = Call(clean(name), kind="client", milliseconds=milliseconds)
+        call = Call(printable(name), kind="client", milliseconds=milliseconds)
         answer(call, pairs, status)
         if call.children:
             # Whoever sent the request has no span that we know of.
@@ -232,15 +232,15 @@ def watch(session: S) -> S:
     :param session: a `requests.Session`, `httpx.Client` or `httpx.AsyncClient`.
     :raises TypeError: it is none of them.
     """
-    return sessions.watch(session, _outbound)
+    return sessions.watch(session, _for_request)
 
 
 def unwatch(session: object) -> None:
     """Leave `session` as it was before `watch`."""
-    sessions.unwatch(session, _outbound)
+    sessions.unwatch(session, _for_request)
 
 
-class _Outbound:
+class _ForRequest:
     """Tells the request being handled of the calls it makes."""
 
     def sending(self, method: str, url: str, headers: MutableMapping[str, str]) -> Any:
@@ -261,7 +261,7 @@ class _Outbound:
             sent.failed(sent_in(request), error)
 
 
-_outbound = _Outbound()
+_for_request = _ForRequest()
 
 
 def sent_in(headers: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -279,7 +279,7 @@ def sent_in(headers: Mapping[str, Any]) -> tuple[int, int] | None:
 def name_of(method: str, url: str) -> str:
     """What a call is shown as: no user, no password, no query."""
     parts = urlsplit(url)
-    return clean(f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    return printable(f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str:

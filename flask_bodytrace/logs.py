@@ -18,10 +18,9 @@ from collections.abc import Mapping, MutableMapping
 from functools import wraps
 from typing import Any, Protocol, cast
 
-from opentelemetry import context as otel_context
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
-from .trace.current import TRACE_KEY, answered
+from .trace.current import answered, current_trace
 
 
 class _LoggedRequest(Protocol):
@@ -51,7 +50,7 @@ def fields() -> dict[str, Any]:
     ``service.name``. ``correlation_id`` is the caller's X-Trace-ID where that is no trace id. The
     business ids found so far come under their own names.
     """
-    source = cast("_LoggedRequest | None", otel_context.get_value(TRACE_KEY))
+    source = cast("_LoggedRequest | None", current_trace())
     return {} if source is None else _fields(source)
 
 
@@ -112,9 +111,11 @@ def install() -> None:
     @wraps(previous)
     def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = previous(self, *args, **kwargs)
-        source = cast("_LoggedRequest | None", otel_context.get_value(TRACE_KEY))
+        source = cast("_LoggedRequest | None", current_trace())
         if source is None and record.name in _ACCESS_LOGS:
             source = cast("_LoggedRequest | None", answered.get())
+            # Once: the next record may be of a request that never got as far as us.
+            answered.set(None)
         if source is not None and source.logs:
             _put(record, _fields(source))
         return record

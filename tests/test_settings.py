@@ -272,7 +272,8 @@ def test_settings_are_read_once_and_frozen() -> None:
         settings.body_limit = 1
 
 
-def test_t22_a_second_init_is_refused_with_what_to_do() -> None:
+# T22
+def test_a_second_init_is_refused_with_what_to_do() -> None:
     app = Flask("shop")
     BodyTrace(app)
     with pytest.raises(

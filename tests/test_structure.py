@@ -76,7 +76,7 @@ def test_imports_have_no_cycle() -> None:
 
 
 LAYERS = [
-    ["exceptions", "version"],
+    ["exceptions", "log_once", "version"],
     ["body"],
     ["ids"],
     ["otel"],
@@ -86,7 +86,7 @@ LAYERS = [
     ["logs", "settings"],
     ["flow"],
     ["flask"],
-    ["client", "extension", "wsgi"],
+    ["audit", "client", "extension", "wsgi"],
     [""],
     ["testing", "viewer"],
     ["checks", "pytest_plugin"],
@@ -251,3 +251,28 @@ def test_python_in_the_documentation_compiles(page: Path) -> None:
     blocks = page.read_text(encoding="utf-8").split("```python\n")[1:]
     for block in blocks:
         compile(block.partition("```")[0], page.name, "exec")
+
+
+def test_every_case_has_a_test() -> None:
+    import re
+
+    tests = Path(__file__).parent
+    cases = re.findall(r"^\| ([BT]\d\d) ", (tests / "CASES.md").read_text("utf-8"), re.MULTILINE)
+    comments = " ".join(
+        line
+        for path in tests.rglob("test_*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if re.match(r" *# [BT]\d\d", line)
+    )
+    assert len(cases) == 24 + 26
+    assert [case for case in cases if case not in comments] == []
+
+
+def test_the_example_needs_nothing_internal() -> None:
+    example = Path(__file__).parents[1] / "example_app"
+    public = {"", "audit", "client", "logs", "testing", "viewer", "wsgi", "exceptions"}
+    for path in example.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask_bodyt"):
+                name = (node.module or "").removeprefix("flask_bodytrace").lstrip(".")
+                assert name in public, f"{path} imports {node.module}"

@@ -156,7 +156,8 @@ def test_ids_are_numbers_on_request(app: Flask) -> None:
     assert int(random, 16) > 10_000
 
 
-def test_t25_an_application_may_set_its_provider_after_capture_began() -> None:
+# T25
+def test_an_application_may_set_its_provider_after_capture_began() -> None:
     with capture_spans() as spans:
         provider = TracerProvider()
         app = Flask("late")
@@ -263,7 +264,8 @@ TESTS = """
 @pytest.mark.parametrize(
     "arguments", [(), ("-n", "2"), ("-p", "no:randomly", "--import-mode=importlib")]
 )
-def test_t25_the_fixtures_work_whatever_provider_is_set(
+# T25
+def test_the_fixtures_work_whatever_provider_is_set(
     pytester: pytest.Pytester, arguments: tuple[str, ...]
 ) -> None:
     pytester.makepyfile(shop=SHOP, test_shop=TESTS)
@@ -317,7 +319,8 @@ def test_capturing_logs_nothing(app: Flask, caplog: pytest.LogCaptureFixture) ->
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
-def test_t05_a_streamed_response_that_the_test_never_reads_has_its_span() -> None:
+# T05
+def test_a_streamed_response_that_the_test_never_reads_has_its_span() -> None:
     app = Flask("streams")
     BodyTrace(app, tracer_provider=TracerProvider())
     app.add_url_rule("/", view_func=lambda: iter(["a", "b"]))

@@ -186,7 +186,8 @@ def test_a_declared_body_over_the_limit_is_413_and_the_application_not_called(
     assert figures.value("bodytrace.body.events", event="rejected") == 1
 
 
-def test_b07_a_chunked_body_over_the_limit_is_413(wrap: Wrap, spans: SpanRecorder) -> None:
+# B07
+def test_a_chunked_body_over_the_limit_is_413(wrap: Wrap, spans: SpanRecorder) -> None:
     # Django reads no body without a Content-Length.
     for name in ("plain", "lazy", "bottle"):
         app = wrap(APPS[name](), body_limit=100, over_limit="reject")
@@ -218,7 +219,8 @@ class Chunks:
         return chunk
 
 
-def test_b06_a_short_body_is_400_not_500(
+# B06
+def test_a_short_body_is_400_not_500(
     inner: Any, wrap: Wrap, spans: SpanRecorder, serve: Serve
 ) -> None:
     port = serve(wrap(inner))

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import httpx
 
 from example_app.bootstrap import VIEWER
-from flask_bodytrace.viewer.model import KINDS
-from flask_bodytrace.viewer.otlp import spans_from_json
+from flask_bodytrace.viewer import KINDS, spans_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from example_app.system import System
-    from flask_bodytrace.viewer.model import Span
+    from flask_bodytrace.viewer import Span
 
 Edge = tuple[str, str | None]
 """A span, and the one it is below; each as ``service kind name``."""

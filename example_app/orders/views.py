@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from example_app.orders.neighbours import Inventory, Payments
     from example_app.orders.order import Order
     from example_app.orders.store import OrderStore
-    from flask_bodytrace.trace.capture import BodyCapture
+    from flask_bodytrace.audit import BodyCapture
 
 _LISTED = 100
 

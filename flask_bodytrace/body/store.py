@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import tempfile
 import threading
 from typing import IO, TYPE_CHECKING
+
+from flask_bodytrace.log_once import LogOnce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +122,7 @@ class BodyStore:
                 try:
                     self._spill(data)
                 except OSError:
-                    _say_once()
+                    _report("spill")
                     self._on_event("unspillable")
                     self._stay()
             if self._stays or not is_large:
@@ -227,17 +228,10 @@ class BodyStore:
             self._quota.give_back(taken)
 
 
-_log = logging.getLogger("flask_bodytrace")
-_said: list[bool] = []
-
-
-def _say_once() -> None:
-    if not _said:
-        _said.append(True)
-        _log.exception(
-            "no temporary file can be made for a request body, so bodies stay in memory up to "
-            "BODYTRACE_BODY_LIMIT (logged once)"
-        )
+_report = LogOnce(
+    "no temporary file can be made for a request body, so bodies stay in memory up to "
+    "BODYTRACE_BODY_LIMIT"
+)
 
 
 class SpillFile:

@@ -1,15 +1,4 @@
-"""One call of a trace, and how services pass calls on to their caller. Pure, no I/O.
-
-A service that relays writes one Server-Timing metric for each span of its subtree, itself first::
-
-    call;dur=12.3;start=0.4;desc="b7ad6b7169203331 00f067aa0ba902b7 S200 payments POST /charge"
-
-`desc` is the span's id, its parent's, a letter for the kind with the status, the service and the
-name, percent-encoded where they hold more than plain ASCII; `start` is milliseconds after the
-parent's start, as the process measured it that knows both, so that clocks need not agree.
-``more=3`` says that three calls below this one are left out, ``via`` that spans between this one
-and its parent are.
-"""
+"""One call of a trace: what its caller knows of it, and the calls below it."""
 
 from __future__ import annotations
 
@@ -18,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 KINDS = {"S": "server", "C": "client", "I": "internal", "P": "producer", "M": "consumer"}
-_MAX_NAME = 128
-_MAX_MORE = 999_999
+MAX_NAME = 128
+MAX_MORE = 999_999
 _NOT_STATUS = re.compile(r"[^A-Za-z0-9_.]")
 
 
@@ -68,7 +57,7 @@ class Call:
             waiting.extend(reversed(call.children))
 
 
-def clean(text: str, limit: int = _MAX_NAME) -> str:
+def printable(text: str, limit: int = MAX_NAME) -> str:
     """`text` without anything that is not printed, cut to `limit` characters."""
     text = text[:limit]
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

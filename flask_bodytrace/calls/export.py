@@ -13,6 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from flask_bodytrace.otel import sdk
+from flask_bodytrace.otel.processors import pass_on
 from flask_bodytrace.version import __version__
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def export(roots: Iterable[Call], exporter: SpanExporter | None) -> int:
     if not isinstance(provider, SdkTracerProvider):
         return 0
     for span in spans:
-        # The way to all exporters of a provider; a span processor takes finished spans only here.
-        provider._active_span_processor.on_end(span)
+        pass_on(provider, span)
     return len(spans)
 
 

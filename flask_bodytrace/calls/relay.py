@@ -6,7 +6,6 @@ from watched sessions (`flask_bodytrace.client.watch`).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,11 @@ from opentelemetry.trace import (
     format_trace_id,
 )
 
+from flask_bodytrace.log_once import LogOnce
 from flask_bodytrace.otel.registry import IdentityRegistry
 from flask_bodytrace.trace.current import TRACE_KEY
 
-from .call import Call, clean, status_of
+from .call import Call, printable, status_of
 from .tree import adopt, answer
 from .wire import MAX_CALLS, METRIC, fit, only
 
@@ -43,8 +43,7 @@ BUDGET = 3072
 """Bytes of relayed calls on a response: with the rest of its headers within the 4 KiB that proxies
 such as nginx have room for."""
 
-_log = logging.getLogger("flask_bodytrace")
-_reported: set[type[Exception]] = set()
+_report = LogOnce("the calls of a request cannot be relayed: %s")
 _MAX_SPANS = 512
 _MAX_BYTES = 1 << 18
 _READ = frozenset({"server-timing", "traceresponse", "x-parent-span-id", "x-span-id", "x-trace-id"})
@@ -133,9 +132,7 @@ class RelayedCalls:
                 root.parent_span_id = parent_span_id
                 return fit(root, min(size, BUDGET))
             except Exception as error:  # noqa: BLE001 - the response goes out without
-                if type(error) not in _reported:
-                    _reported.add(type(error))
-                    _log.exception("the calls of a request cannot be relayed (logged once)")
+                _report(type(error).__name__)
                 return []
 
         return write
@@ -145,7 +142,7 @@ class RelayedCalls:
         context = span.get_span_context()
         root = _described(span, self._service)
         root.name, root.kind, root.status = (
-            clean(name),
+            printable(name),
             "server",
             str(status),
         )
@@ -276,7 +273,7 @@ def _described(span: Span, service: str) -> Call:
         status = str(attributes.get("error.type", "error"))
     started, ended = getattr(span, "start_time", None), getattr(span, "end_time", None)
     return Call(
-        clean(getattr(span, "name", "")),
+        printable(getattr(span, "name", "")),
         service,
         _KINDS.get(getattr(span, "kind", SpanKind.INTERNAL), "internal"),
         status_of(status),

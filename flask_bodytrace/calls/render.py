@@ -9,7 +9,7 @@ from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from .call import KINDS, Call, clean, status_of
+from .call import KINDS, Call, printable, status_of
 
 _MAX_LEVELS = 100
 _ID = {"trace_id": re.compile("[0-9a-f]{32}"), "span_id": re.compile("[0-9a-f]{16}")}
@@ -129,7 +129,7 @@ def to_mermaid(roots: Sequence[Call], more: int = 0) -> str:
 
 def _escape(text: str) -> str:
     # Everything that Mermaid, Markdown or HTML could take for their own, as Mermaid's entities.
-    return "".join(c if c.isalnum() or c in " .-" else f"#{ord(c)};" for c in clean(text))
+    return "".join(c if c.isalnum() or c in " .-" else f"#{ord(c)};" for c in printable(text))
 
 
 def to_json(roots: Sequence[Call], more: int = 0) -> str:
@@ -182,7 +182,7 @@ def _from_object(values: Any, levels: int) -> Call:
     if values["kind"] not in KINDS.values():
         raise ValueError(f"kind is {values['kind']!r}")
     for name in ("name", "service"):
-        given[name] = clean(given[name])
+        given[name] = printable(given[name])
     given["status"] = status_of(given["status"])
     children = [_from_object(child, levels - 1) for child in _list(values["children"])]
     return Call(kind=values["kind"], children=children, **given)

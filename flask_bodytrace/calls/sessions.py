@@ -6,7 +6,6 @@ every attempt, redirects one by one; what they raise is logged once and never re
 
 from __future__ import annotations
 
-import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -14,13 +13,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from flask_bodytrace.log_once import LogOnce
+
 if TYPE_CHECKING:
     from flask_bodytrace.trace.headers import Header
 
 
 S = TypeVar("S")
-_log = logging.getLogger("flask_bodytrace")
-_reported: set[str] = set()
+_report = LogOnce("watching failed at '%s'; the call goes on without it")
 
 
 class Watcher(Protocol):
@@ -69,8 +69,8 @@ class _Request(Protocol):
     headers: Any
 
 
-class _Exchange:
-    """One request on its way, told to all watchers."""
+class _Attempt:
+    """One request on its way; all watchers are told of it."""
 
     def __init__(self, watchers: list[Watcher], request: _Request) -> None:
         self._request = request
@@ -106,7 +106,7 @@ class _Exchange:
                 _report("failed")
 
 
-class _Watched:
+class _WatchedSession:
     """What hangs on a watched session, in place of its method `attribute`."""
 
     attribute: str
@@ -136,7 +136,7 @@ class _Watched:
             setattr(session, self.attribute, self._replaced)
 
 
-class _RequestsSession(_Watched):
+class _RequestsSession(_WatchedSession):
     """In place of `get_adapter`: below redirects, hooks and other instrumentation."""
 
     attribute = "get_adapter"
@@ -156,23 +156,23 @@ class _Adapter:
         return getattr(self._adapter, name)
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = _Exchange(self._watchers, request)
+        attempt = _Attempt(self._watchers, request)
         try:
             response = self._adapter.send(request, *args, **kwargs)
         except BaseException as error:
-            exchange.failed(error)
+            attempt.failed(error)
             raise
-        exchange.answered(response)
+        attempt.answered(response)
         return response
 
 
-_attempts: ContextVar[list[_Exchange] | None] = ContextVar("flask_bodytrace.sessions", default=None)
+_attempts: ContextVar[list[_Attempt] | None] = ContextVar("flask_bodytrace.sessions", default=None)
 
 
 @contextmanager
 def _attempting() -> Iterator[None]:
     """One call, which may take several attempts; what ends it is what ended the last of them."""
-    attempts: list[_Exchange] = []
+    attempts: list[_Attempt] = []
     token = _attempts.set(attempts)
     try:
         yield
@@ -184,7 +184,7 @@ def _attempting() -> Iterator[None]:
         _attempts.reset(token)
 
 
-class _HttpxClient(_Watched):
+class _HttpxClient(_WatchedSession):
     """In place of `send`, which sees errors, with event hooks, which see every attempt."""
 
     attribute = "send"
@@ -210,7 +210,7 @@ class _HttpxClient(_Watched):
     def _on_request(self, request: Any) -> None:
         attempts = _attempts.get()
         if attempts is not None:
-            attempts.append(_Exchange(self.watchers, request))
+            attempts.append(_Attempt(self.watchers, request))
 
     def _on_response(self, response: Any) -> None:
         attempts = _attempts.get()
@@ -244,15 +244,15 @@ class _HttpxAsyncClient(_HttpxClient):
             return await self._inner(request, **kwargs)
 
 
-def _watched(session: object) -> _Watched | None:
+def _watched(session: object) -> _WatchedSession | None:
     for attribute in (_RequestsSession.attribute, _HttpxClient.attribute):
         watched = getattr(session, "__dict__", {}).get(attribute)
-        if isinstance(watched, _Watched):
+        if isinstance(watched, _WatchedSession):
             return watched
     return None
 
 
-def _install(session: object) -> _Watched:
+def _install(session: object) -> _WatchedSession:
     requests, httpx = sys.modules.get("requests"), sys.modules.get("httpx")
     if requests is not None and isinstance(session, requests.Session):
         return _RequestsSession(session)
@@ -264,9 +264,3 @@ def _install(session: object) -> _Watched:
         f"{type(session).__name__} cannot be watched: give a requests.Session, an httpx.Client or "
         "an httpx.AsyncClient"
     )
-
-
-def _report(stage: str) -> None:
-    if stage not in _reported:
-        _reported.add(stage)
-        _log.exception("watching failed at %r; the call goes on without (logged once)", stage)

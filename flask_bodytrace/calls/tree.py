@@ -1,15 +1,4 @@
-"""One call of a trace, and how services pass calls on to their caller. Pure, no I/O.
-
-A service that relays writes one Server-Timing metric for each span of its subtree, itself first::
-
-    call;dur=12.3;start=0.4;desc="b7ad6b7169203331 00f067aa0ba902b7 S200 payments POST /charge"
-
-`desc` is the span's id, its parent's, a letter for the kind with the status, the service and the
-name, percent-encoded where they hold more than plain ASCII; `start` is milliseconds after the
-parent's start, as the process measured it that knows both, so that clocks need not agree.
-``more=3`` says that three calls below this one are left out, ``via`` that spans between this one
-and its parent are.
-"""
+"""Building a tree of what a response relays; it may say anything. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -17,8 +6,8 @@ from collections.abc import Collection, Iterable
 
 from flask_bodytrace.trace.headers import Header, parse
 
-from .call import _MAX_MORE, Call
-from .wire import read
+from .call import MAX_MORE, Call
+from .wire import read_calls
 
 MAX_DEPTH = 32
 """Levels taken from one response."""
@@ -45,7 +34,7 @@ def answer(
     if reference.span_id is not None and reference.span_id == parent:
         # Our own headers, sent back.
         return
-    calls, more = read(headers)
+    calls, more = read_calls(headers)
     server = Call(
         call.name,
         kind="server",
@@ -120,7 +109,7 @@ def _place(root: Call, below: dict[Call, list[Call]], placed: set[Call], depth: 
                 adopt(parent, call)
                 waiting.append((call, depth + 1))
             else:
-                parent.more = min(parent.more + 1 + call.more, _MAX_MORE)
+                parent.more = min(parent.more + 1 + call.more, MAX_MORE)
                 # This loop comes to them next.
                 below[parent].extend(below.pop(call, ()))
 
@@ -128,4 +117,4 @@ def _place(root: Call, below: dict[Call, list[Call]], placed: set[Call], depth: 
 def _describe(root: Call, call: Call) -> None:
     root.name, root.service, root.kind = call.name, call.service, call.kind
     root.status, root.milliseconds = call.status, call.milliseconds
-    root.more = min(root.more + call.more, _MAX_MORE)
+    root.more = min(root.more + call.more, MAX_MORE)

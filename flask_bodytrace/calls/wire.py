@@ -1,4 +1,4 @@
-"""One call of a trace, and how services pass calls on to their caller. Pure, no I/O.
+"""How services pass calls on to their caller, in Server-Timing. Pure, no I/O.
 
 A service that relays writes one Server-Timing metric for each span of its subtree, itself first::
 
@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from flask_bodytrace.trace.headers import Header, timings
 
-from .call import _MAX_MORE, _MAX_NAME, KINDS, Call, clean
+from .call import KINDS, MAX_MORE, MAX_NAME, Call, printable
 
 METRIC = "call"
 MAX_CALLS = 256
@@ -28,7 +28,7 @@ MAX_CALLS = 256
 
 _LETTERS = {kind: letter for letter, kind in KINDS.items()}
 _MAX_SERVICE = 64
-_MORE_SIZE = len(f";more={_MAX_MORE}")
+_MORE_SIZE = len(f";more={MAX_MORE}")
 _READ_LIMIT = 16384
 _NOT_PLAIN = re.compile(r"[^ !#$&-+\--:<-\[\]-~]")
 _DESC = re.compile(
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _NO_ID = "0" * 16
 
 
-def read(headers: Iterable[Header]) -> tuple[list[Call], int]:
+def read_calls(headers: Iterable[Header]) -> tuple[list[Call], int]:
     """The calls a response relays, without their children, and how many more there are.
 
     What is malformed is left out.
@@ -59,7 +59,7 @@ def read(headers: Iterable[Header]) -> tuple[list[Call], int]:
                 calls.append(call)
             else:
                 more += 1 + call.more
-    return calls, min(more, _MAX_MORE)
+    return calls, min(more, MAX_MORE)
 
 
 def fit(root: Call, size: int) -> list[str]:
@@ -80,7 +80,7 @@ def fit(root: Call, size: int) -> list[str]:
             kept[call] = call.more
             size -= cost
     if root not in kept:
-        rest = f"{METRIC};more={min(len(calls), _MAX_MORE)}"
+        rest = f"{METRIC};more={min(len(calls), MAX_MORE)}"
         return [rest] if len(rest) + 2 <= size else []
     for call in calls:
         if call not in kept:
@@ -112,7 +112,7 @@ def _encode(call: Call, more: int) -> str:
     if call.start is not None:
         parameters += f";start={_number(call.start)}"
     if more:
-        parameters += f";more={min(more, _MAX_MORE)}"
+        parameters += f";more={min(more, MAX_MORE)}"
     if call.via:
         parameters += ";via"
     desc = (
@@ -135,7 +135,7 @@ def only(  # noqa: PLR0913, PLR0917 - what identifies a span
 @lru_cache(maxsize=512)
 def _described(service: str, name: str) -> str:
     plain = _plain(service, _MAX_SERVICE).replace(" ", "%20") or "-"
-    return f"{plain} {_plain(clean(name), _MAX_NAME)}"
+    return f"{plain} {_plain(printable(name), MAX_NAME)}"
 
 
 def _decode(parameters: dict[str, str]) -> Call | None:
@@ -144,8 +144,8 @@ def _decode(parameters: dict[str, str]) -> Call | None:
         return None
     span_id, parent, letter, status, service, name = match.groups()
     return Call(
-        name=clean(unquote(name)),
-        service="" if service == "-" else clean(unquote(service), _MAX_SERVICE),
+        name=printable(unquote(name)),
+        service="" if service == "-" else printable(unquote(service), _MAX_SERVICE),
         kind=KINDS[letter],
         status=status,
         span_id=None if span_id == "-" else span_id,

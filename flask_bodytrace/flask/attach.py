@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request, Response, got_request_exception, request
+from flask import Flask, Request, Response, got_request_exception, has_request_context, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -17,7 +17,7 @@ from flask_bodytrace.flow.finish import failed
 from flask_bodytrace.flow.plan import Framework, Plan, Route
 from flask_bodytrace.flow.respond import with_trace_headers
 from flask_bodytrace.flow.run import run
-from flask_bodytrace.trace.current import TRACE_KEY
+from flask_bodytrace.trace.current import TRACE_KEY, RequestTrace, frameworks
 from flask_bodytrace.trace.header_writer import without
 
 from .g import with_trace
@@ -179,6 +179,13 @@ def _note(error: BaseException) -> None:
         isinstance(error, BodyTraceError) or not isinstance(error, HTTPException)
     ):
         failed(exchange, error)
+
+
+def _trace_of_request() -> RequestTrace | None:
+    return request.environ.get(TRACE_KEY) if has_request_context() else None
+
+
+frameworks.append(_trace_of_request)
 
 
 def _follow_opentelemetry(app: Any) -> bool:

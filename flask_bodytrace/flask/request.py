@@ -30,7 +30,8 @@ class ReplayableRequest(Request):
     """The application's config, where `max_content_length` is Flask's and takes it from there."""
     overrides_stream: ClassVar[bool] = False
     """Whether the application's class has a `stream` of its own, which has to stay in front."""
-    _max_content_length: int | None
+    _max_content_length: int | None = None
+    """Set for one request: Flask 3.1 and later."""
     _own_stream: BodyStream | None = None
     _unparsed: IO[bytes] | None = None
 

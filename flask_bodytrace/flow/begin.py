@@ -25,7 +25,7 @@ from flask_bodytrace.body.stream import BodyStream
 from flask_bodytrace.ids.hash import derive_trace_id
 from flask_bodytrace.otel.context import SPAN_KEY, SUPPRESSED, current, is_suppressed, parent_in
 from flask_bodytrace.otel.id_generator import preset_trace_id
-from flask_bodytrace.otel.sampling import UnsampledSpan, samples_root, trace_for
+from flask_bodytrace.otel.sampling import RANDOM, UnsampledSpan, samples_root, trace_for
 from flask_bodytrace.trace import attributes
 from flask_bodytrace.trace.current import TRACE_KEY
 from flask_bodytrace.trace.header_capture import headers_of
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 _ids = RandomIdGenerator()
-_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
 _SAMPLED = int(TraceFlags.SAMPLED)
 
 
@@ -91,7 +90,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
                     _record(exchange, fast, trace_id, flags, parent, None, now)
                 elif sampled is False:
                     span_id = f"{fast.ids.generate_span_id():016x}"
-                    exchange.span_ids = (trace_id, span_id, parent_id, flags & _RANDOM)
+                    exchange.span_ids = (trace_id, span_id, parent_id, flags & RANDOM)
                     exchange.span = unsampled = UnsampledSpan()
                     unsampled.ids = exchange.span_ids
             if sampled is None:
@@ -200,7 +199,7 @@ def _start(exchange: Exchange, now: Context, *, is_alone: bool) -> Mapping[str, 
             return values
         if sampled is False:
             span_id = f"{fast.ids.generate_span_id():016x}"
-            ids = (trace_id, span_id, exchange.parent_span_id, flags & _RANDOM)
+            ids = (trace_id, span_id, exchange.parent_span_id, flags & RANDOM)
             exchange.span_ids = ids
             exchange.span = unsampled = UnsampledSpan()
             unsampled.ids, unsampled.state = ids, state
@@ -255,7 +254,7 @@ def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
     start = time_ns()
     plan = exchange.plan
     span_id = fast.ids.generate_span_id()
-    flags = flags & _RANDOM | _SAMPLED
+    flags = flags & RANDOM | _SAMPLED
     exchange.span_ids = (trace_id, f"{span_id:016x}", exchange.parent_span_id, flags)
     method = exchange.method
     found = attributes.request_attributes(exchange.environ, method, plan.redactor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from flask_bodytrace.body.state import BodyRules
 from flask_bodytrace.body.store import SpillQuota
 from flask_bodytrace.exceptions import ConfigError
 from flask_bodytrace.ids.extractor import compile_rules
+from flask_bodytrace.log_once import LogOnce
 from flask_bodytrace.otel import sdk
 from flask_bodytrace.otel.fast_path import fast_path
 from flask_bodytrace.otel.id_generator import BusinessIdGenerator
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from flask_bodytrace.settings import Settings
     from flask_bodytrace.trace.capture import BodyCapture
 
-_log = logging.getLogger("flask_bodytrace")
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
 
@@ -111,13 +110,10 @@ class Plan:
     logs: bool
     relay: Relay | None
 
-    reported: set[str] = field(default_factory=set)
-
-    def report(self, stage: str) -> None:
-        """Log the current exception, the first time anything fails at `stage`."""
-        if stage not in self.reported:
-            self.reported.add(stage)
-            _log.exception("tracing failed at %r; the request goes on without (logged once)", stage)
+    report: LogOnce = field(
+        default_factory=lambda: LogOnce("tracing failed at '%s'; the request goes on without it")
+    )
+    """Logs what failed in here at one step of a request."""
 
 
 def make_plan(

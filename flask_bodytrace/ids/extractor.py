@@ -22,7 +22,7 @@ from .forms import from_pairs, is_utf8, pairs_pattern, text_of
 from .hash import id_hasher
 from .json_scan import from_document, json_scanner
 from .rules import Rules, check_rules
-from .value import clean
+from .value import id_text
 
 UNPARSED = "unparsed"
 """Why ids were not found: the body is not what its Content-Type says."""
@@ -109,7 +109,7 @@ class IdExtractor:
         ids: dict[str, str] = {}
         for attribute, sources, hashed in self.steps:
             for kind, name in sources:
-                value = clean(lookup(kind, name)) if kind else found.get(name)
+                value = id_text(lookup(kind, name)) if kind else found.get(name)
                 if value is not None:
                     ids[attribute] = value if hashed is None else hashed(value)
                     break

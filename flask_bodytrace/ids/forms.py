@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.datastructures import Headers
 from werkzeug.http import parse_options_header
 
-from .value import MAX_LENGTH, clean
+from .value import MAX_LENGTH, id_text
 
 
 def from_pairs(pattern: re.Pattern[bytes] | None, data: bytes) -> dict[str, str]:
@@ -34,7 +34,7 @@ def is_utf8(headers: Headers) -> bool:
 def text_of(value: bytes) -> str | None:
     """A form value as an id; None unless it is UTF-8."""
     try:
-        return clean(getincrementaldecoder("utf-8")().decode(value[: MAX_LENGTH * 4]))
+        return id_text(getincrementaldecoder("utf-8")().decode(value[: MAX_LENGTH * 4]))
     except UnicodeDecodeError:
         return None
 

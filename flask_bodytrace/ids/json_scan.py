@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 
-from .value import MAX_LENGTH, clean
+from .value import MAX_LENGTH, id_text
 
 _Scalar = str | int | float | bool | None
 _MAX_INDEX = 999
@@ -48,7 +48,7 @@ class _Node:
                 continue
             if child.path is None:
                 child.values(value, found)
-            elif (text := clean(value)) is not None:
+            elif (text := id_text(value)) is not None:
                 found[child.path] = text
 
     def prepare(self) -> None:
@@ -72,7 +72,7 @@ class _Node:
         """Go down level by level; a value of an unexpected type ends its own path only."""
         if self.path is not None:
             try:
-                text = clean(_scalar.decode(data))
+                text = id_text(_scalar.decode(data))
             except msgspec.ValidationError:
                 text = None
             if text is not None:
@@ -184,7 +184,7 @@ def from_document(document: Any, paths: Iterable[str]) -> dict[str, str]:
             else:
                 value = None
                 break
-        text = clean(value)
+        text = id_text(value)
         if text is not None:
             found[path] = text
     return found

@@ -11,7 +11,7 @@ _MOST_BITS = MAX_LENGTH * 3
 _REPLACEMENT = "\ufffd"
 
 
-def clean(value: object) -> str | None:
+def id_text(value: object) -> str | None:
     """A scalar as an id: printable, without surrounding space, cut; None if nothing is left."""
     if isinstance(value, str):
         text = value[: MAX_LENGTH * 2].strip()

@@ -39,7 +39,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from .sampling import ALL, Prediction, predict
+from .sampling import ALL, RANDOM, Prediction, predict
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -119,6 +119,8 @@ def _unsuited(tracer: object) -> str | None:
     if Tracer.start_span is not _START_SPAN or "start_span" in vars(tracer):
         return "Tracer.start_span is patched: it has to see every span"
     metrics = type(getattr(tracer, "_tracer_metrics", None)).__name__
+    if metrics == "NoneType":
+        return "not written for this SDK (Tracer._tracer_metrics)"
     if not metrics.startswith("NoOp"):
         # OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED: it has to see every span, to count it.
         return f"the tracer counts its spans ({metrics})"
@@ -177,7 +179,7 @@ def _fields(span: Any, when: str) -> Iterator[tuple[str, Any]]:
 
 
 _TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
-_FLAGS = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
+_FLAGS = TraceFlags(TraceFlags.SAMPLED | RANDOM)
 _PARENT = SpanContext(_TRACE_ID, 0xF067AA0BA902B7, True, _FLAGS, TraceState([("vendor", "value")]))
 _START, _END = 1_700_000_000_000_000_000, 1_700_000_001_000_000_000
 

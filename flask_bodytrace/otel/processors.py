@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
 
 
 def processors_of(provider: Any) -> tuple[Any, ...] | None:
@@ -15,6 +18,15 @@ def processors_of(provider: Any) -> tuple[Any, ...] | None:
         return None
     several = getattr(active, "_span_processors", (active,))
     return several if isinstance(several, tuple) else None
+
+
+def pass_on(provider: Any, span: ReadableSpan) -> None:
+    """Give an ended span to the processors of a provider, which take one in no public way.
+
+    :param span: made elsewhere.
+    """
+    for processor in processors_of(provider) or ():
+        processor.on_end(span)
 
 
 def is_disabled(provider: Any) -> bool:

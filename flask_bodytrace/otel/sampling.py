@@ -37,7 +37,8 @@ _LOWER_HALF = (1 << 64) - 1
 ALL = 1 << 64
 """The bound below which every trace is sampled."""
 _UNPREDICTABLE = -1
-_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+RANDOM = 0x02
+"""The random flag of W3C Trace Context Level 2; `TraceFlags` has a name for it since 1.41."""
 _SAMPLED = int(TraceFlags.SAMPLED)
 _DELEGATES = (
     "_root",
@@ -159,15 +160,15 @@ def trace_for(
     :param preset: the id chosen for a trace that starts here, 0 for one of the generator's.
     """
     if parent is not None:
-        return parent.trace_id, parent.trace_flags & _RANDOM, parent.trace_state
+        return parent.trace_id, parent.trace_flags & RANDOM, parent.trace_state
     if preset:
         return preset, 0, None
     if type(generator) is BusinessIdGenerator:
         # Nothing is preset, so it would draw at random: no need to ask it twice.
-        return RandomIdGenerator.generate_trace_id(generator), _RANDOM, None
+        return RandomIdGenerator.generate_trace_id(generator), RANDOM, None
     trace_id = generator.generate_trace_id()
     is_random = getattr(generator, "is_trace_id_random", bool)
-    return trace_id, _RANDOM if is_random() else 0, None
+    return trace_id, RANDOM if is_random() else 0, None
 
 
 class UnsampledSpan(NonRecordingSpan):

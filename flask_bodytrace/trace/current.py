@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, cast
 
@@ -84,6 +84,16 @@ answered: ContextVar[RequestTrace | None] = ContextVar("flask_bodytrace.answered
 """The last request that was answered on this thread, for its server's access log."""
 
 
+frameworks: list[Callable[[], RequestTrace | None]] = []
+"""Ask a web framework for its current request's trace, where OpenTelemetry's context has none."""
+
+
 def current_trace() -> RequestTrace | None:
     """The trace of the request being handled in this context; None outside of one."""
-    return cast("RequestTrace | None", otel_context.get_value(TRACE_KEY))
+    trace = cast("RequestTrace | None", otel_context.get_value(TRACE_KEY))
+    if trace is None:
+        # In a copy of the request's context, or with a context that keeps only what it knows, as
+        # ddtrace's does (DD_TRACE_OTEL_ENABLED).
+        for ask in frameworks:
+            trace = trace or ask()
+    return trace

@@ -24,6 +24,7 @@ from flask_bodytrace.body import store
 from flask_bodytrace.body.pool import BufferPool
 from flask_bodytrace.body.state import BodyRules
 from flask_bodytrace.body.store import SpillFile
+from flask_bodytrace.log_once import LogOnce
 from tests.body.figures import open_files
 
 MEMORY, LIMIT = 300_000, 600_000
@@ -70,7 +71,8 @@ class _Pipe:
         return piece
 
 
-def test_b22_nothing_is_read_before_it_is_needed() -> None:
+# B22
+def test_nothing_is_read_before_it_is_needed() -> None:
     source = _Pipe(b"x" * 100)
     body, _ = _body(source, length=100)
     body.open().seek(50)
@@ -115,7 +117,8 @@ def test_complete_buffers_are_shared_not_copied() -> None:
     body.close()
 
 
-def test_b17_servers_file_is_borrowed_where_it_stands_and_left_open() -> None:
+# B17
+def test_servers_file_is_borrowed_where_it_stands_and_left_open() -> None:
     data = os.urandom(MEMORY + 1000)
     with tempfile.TemporaryFile("w+b") as file:
         assert type(file) is io.BufferedRandom
@@ -145,7 +148,8 @@ def test_spill_file_is_private_nameless_and_gone() -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_b16_b17_large_body_leaves_no_descriptor(closed: bool) -> None:
+# B16, B17
+def test_large_body_leaves_no_descriptor(closed: bool) -> None:
     before = open_files()
     body, _ = _body(_Pipe(b"x" * (MEMORY + 1)), length=MEMORY + 1)
     stream = body.open()
@@ -174,7 +178,7 @@ def test_a_full_disk_keeps_the_body_in_memory(
         return write_at(descriptor, data, offset)
 
     monkeypatch.setattr(store, "_write_at", full)
-    monkeypatch.setattr(store, "_said", [])
+    monkeypatch.setattr(store, "_report", LogOnce("unspillable"))
     data = bytes(range(256)) * ((MEMORY * 3 // 2) // 256)
     before = open_files()
     for _ in range(2):
@@ -223,7 +227,8 @@ def test_the_quota_for_the_disk_passes_further_bodies_on() -> None:
 
 
 @pytest.mark.parametrize("length", [True, False])
-def test_b06_short_or_broken_is_400_for_every_reader(length: bool) -> None:
+# B06
+def test_short_or_broken_is_400_for_every_reader(length: bool) -> None:
     class Broken(_Pipe):
         def read(self, size: int) -> bytes:
             if not self.pieces:
@@ -263,14 +268,16 @@ def test_length_of_thousands_of_digits_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("value", [None, False, "", 0])
-def test_b04_input_terminated_false_means_what_it_says(value: object) -> None:
+# B04
+def test_input_terminated_false_means_what_it_says(value: object) -> None:
     environ = {"wsgi.input": _Pipe(b"next request"), "wsgi.input_terminated": value}
     rules = BodyRules(BufferPool(largest=MEMORY, limit=0), MEMORY, LIMIT)
     assert CachedBody(environ, rules).getvalue() == b""
     assert environ["wsgi.input_terminated"] is True
 
 
-def test_b18_declared_memory_is_not_taken_before_bytes_arrive() -> None:
+# B18
+def test_declared_memory_is_not_taken_before_bytes_arrive() -> None:
     tracemalloc.start()
     bodies = [_body(_Pipe(b"xx"), length=LIMIT)[0] for _ in range(50)]
     for body in bodies:
@@ -306,7 +313,8 @@ def test_applications_own_limit_counts_for_chunks_too() -> None:
         assert client.post("/", data=b"x" * size).status_code == status
 
 
-def test_b15_close_waits_for_a_reader_and_the_reader_gets_nothing() -> None:
+# B15
+def test_close_waits_for_a_reader_and_the_reader_gets_nothing() -> None:
     source = _Pipe(b"x" * 50, b"y" * 50)
     source.go_on.clear()
     body, _ = _body(source, length=100)

@@ -90,7 +90,8 @@ def _uploads_at_once(
         return _peak(before["pid"]) - base, answers
 
 
-def test_b18_uploads_at_once_stay_within_their_limit(tmp_path: Path) -> None:
+# B18
+def test_uploads_at_once_stay_within_their_limit(tmp_path: Path) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
     content = random.Random(3).randbytes(UPLOAD)  # noqa: S311 - the same every time
     form = part + content + b"\r\n--x--\r\n"
@@ -135,7 +136,8 @@ def _mixed(server: Server, count: int, seed: int) -> None:
             assert connection.answer().status == 200
 
 
-def test_b19_memory_is_flat_after_many_requests(tmp_path: Path) -> None:
+# B19
+def test_memory_is_flat_after_many_requests(tmp_path: Path) -> None:
     with serving("gunicorn-gthread", tmp_path) as server:
         _mixed(server, REQUESTS // 4, 1)
         before = _state(server)

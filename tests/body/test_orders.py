@@ -206,13 +206,15 @@ def test_there_are_57_orders_and_more() -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=" ".join)
-def test_b01_order(ours: Flask, stock: Flask, order: tuple[str, str, str]) -> None:
+# B01
+def test_order(ours: Flask, stock: Flask, order: tuple[str, str, str]) -> None:
     for large in (False, True):
         for chunked in (False, True):
             assert _passes(ours, stock, order, large=large, chunked=chunked), (large, chunked)
 
 
-def test_b01_stock_flask_passes_few_of_them(stock: Flask) -> None:
+# B01
+def test_stock_flask_passes_few_of_them(stock: Flask) -> None:
     passed = sum(_passes(stock, stock, order, large=False, chunked=False) for order in ORDERS)
     # Forms and JSON parsed once are kept; bytes are not. If this rises, the table proves less.
     assert passed < len(ORDERS) / 2, f"{passed} of {len(ORDERS)}"
@@ -221,7 +223,8 @@ def test_b01_stock_flask_passes_few_of_them(stock: Flask) -> None:
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_b01_all_in_a_row_twice(ours: Flask, kind: str, large: bool) -> None:
+# B01
+def test_all_in_a_row_twice(ours: Flask, kind: str, large: bool) -> None:
     found = KINDS[kind]
     body = found.large if large else found.body
     once = [access for access in found.accesses if access != "Request(environ)"]

@@ -21,7 +21,8 @@ SOAK = bool(os.environ.get("BODYTRACE_SOAK"))
 REUSES = 1_000_000 if SOAK else 20_000
 
 
-def test_b14_buffers_come_back_zeroed_and_reused() -> None:
+# B14
+def test_buffers_come_back_zeroed_and_reused() -> None:
     pool = BufferPool(largest=1 << 20, limit=1 << 20)
     lease = pool.acquire(200_000)
     lease.view[:200_000] = b"s" * 200_000
@@ -31,7 +32,8 @@ def test_b14_buffers_come_back_zeroed_and_reused() -> None:
     assert (pool.hits, pool.misses, pool.kept_bytes) == (1, 1, 0)
 
 
-def test_b13_release_is_one_shot() -> None:
+# B13
+def test_release_is_one_shot() -> None:
     pool = BufferPool(largest=1 << 20, limit=1 << 20)
     lease = pool.acquire(SMALLEST)
     lease.release(0)
@@ -40,7 +42,8 @@ def test_b13_release_is_one_shot() -> None:
     assert first.view.obj is not second.view.obj
 
 
-def test_b12_view_kept_by_a_thread_is_dead_and_its_slice_keeps_the_buffer() -> None:
+# B12
+def test_view_kept_by_a_thread_is_dead_and_its_slice_keeps_the_buffer() -> None:
     pool = BufferPool(largest=1 << 20, limit=1 << 20)
     lease = pool.acquire(SMALLEST)
     view, part = lease.view, lease.view[:10]
@@ -53,7 +56,8 @@ def test_b12_view_kept_by_a_thread_is_dead_and_its_slice_keeps_the_buffer() -> N
     assert bytes(part) == bytes(10)
 
 
-def test_b19_kept_bytes_are_bounded() -> None:
+# B19
+def test_kept_bytes_are_bounded() -> None:
     pool = BufferPool(largest=1 << 20, limit=2 << 20)
     leases = [pool.acquire(size) for size in [1 << 20] * 5 + [SMALLEST] * 20]
     for lease in leases:
@@ -65,7 +69,8 @@ def test_b19_kept_bytes_are_bounded() -> None:
     assert small.kept_bytes == 8 * SMALLEST
 
 
-def test_b19_idle_buffers_go(monkeypatch: pytest.MonkeyPatch) -> None:
+# B19
+def test_idle_buffers_go(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = BufferPool(largest=1 << 20, limit=8 << 20)
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -122,7 +127,8 @@ def _own(pool: BufferPool, seed: int, uses: int, kept: list[Any]) -> int:
     return wrong
 
 
-def test_b12_no_byte_of_one_request_in_another() -> None:
+# B12
+def test_no_byte_of_one_request_in_another() -> None:
     pool = BufferPool(largest=1 << 20, limit=2 << 20)
     kept: list[Any] = []
     threads = 8
@@ -139,7 +145,8 @@ def test_b12_no_byte_of_one_request_in_another() -> None:
     print(f"{pool.hits} buffers reused by {threads} threads, {wrong} foreign bytes")  # noqa: T201
 
 
-def test_b12_the_check_above_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+# B12
+def test_the_check_above_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "_ZEROS", memoryview(b"x" * 65_536))
     pool = BufferPool(largest=1 << 20, limit=2 << 20)
     assert _own(pool, 1, 50, []) > 0

@@ -74,7 +74,8 @@ def send_quietly(connection: Connection, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_b01_b08_fixed_length_every_way_of_reading(server: Server, size: int) -> None:
+# B01, B05, B08
+def test_fixed_length_every_way_of_reading(server: Server, size: int) -> None:
     body = body_of(size)
     ways = "loop,get_data,stream,lines,input,nocache,get_data"
     for first in ("", "input,", "lines,", "nocache,"):
@@ -84,7 +85,8 @@ def test_b01_b08_fixed_length_every_way_of_reading(server: Server, size: int) ->
 
 
 @pytest.mark.parametrize("size", [0, *SIZES])
-def test_b03_b08_chunks_every_way_of_reading(server: Server, size: int) -> None:
+# B03, B08
+def test_chunks_every_way_of_reading(server: Server, size: int) -> None:
     body = body_of(size)
     for ways in ("loop,get_data,stream", "get_data,lines", "lines,get_data", "input,loop"):
         if ways.startswith("lines") and slow_lines(server, size, 1):
@@ -97,13 +99,15 @@ def test_b03_b08_chunks_every_way_of_reading(server: Server, size: int) -> None:
         assert answer["length"] in {None, str(size)}
 
 
-def test_b02_no_length_is_no_body_and_no_hang(server: Server) -> None:
+# B02
+def test_no_length_is_no_body_and_no_hang(server: Server) -> None:
     for ways in ("get_data", "loop", "lines"):
         answer = told(server.ask(f"/read?ways={ways},get_data", None))
         assert set(answer["seen"]) == {seen(b"")}
 
 
-def test_b01_form_then_files_then_raw(server: Server) -> None:
+# B01, B21
+def test_form_then_files_then_raw(server: Server) -> None:
     uploaded = body_of(300_000)
     body = (
         b'--xx\r\nContent-Disposition: form-data; name="orderId"\r\n\r\nORD1\r\n'
@@ -124,7 +128,8 @@ def test_b01_form_then_files_then_raw(server: Server) -> None:
 
 
 @pytest.mark.parametrize("size", [50, 200_000, 1_000_000])
-def test_b06_short_body_is_refused_or_never_handled(server: Server, size: int) -> None:
+# B06
+def test_short_body_is_refused_or_never_handled(server: Server, size: int) -> None:
     call = uuid.uuid4().hex
     with server.connect() as connection:
         head = f"POST /read?call={call} HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * size}\r\n\r\n"
@@ -138,7 +143,8 @@ def test_b06_short_body_is_refused_or_never_handled(server: Server, size: int) -
 
 
 @pytest.mark.parametrize("ways", ["get_data", "loop"])
-def test_b16_b17_reset_half_way_leaves_nothing_behind(server: Server, ways: str) -> None:
+# B16, B17
+def test_reset_half_way_leaves_nothing_behind(server: Server, ways: str) -> None:
     for size in (100, 100_000, 1_000_000):
         for chunk in (0, 10_000):
             with server.connect() as connection:
@@ -168,13 +174,15 @@ def _continues(server: Server, path: str) -> int:
         return status
 
 
-def test_b11_continue_is_sent_when_stock_flask_sends_it(server: Server) -> None:
+# B11
+def test_continue_is_sent_when_stock_flask_sends_it(server: Server) -> None:
     for path in ("/unread", "/read"):
         assert _continues(server, path) == _continues(server, f"/stock{path}")
 
 
 @pytest.mark.parametrize("chunk", [0, 30_000])
-def test_b07_b09_over_the_limit_rejected(server: Server, chunk: int) -> None:
+# B07, B09
+def test_over_the_limit_rejected(server: Server, chunk: int) -> None:
     for ways in ("get_data", "loop", "lines"):
         for size, status in ((BODY_LIMIT, 200), (BODY_LIMIT + 1, 413)):
             if ways == "lines" and slow_lines(server, size, chunk):
@@ -188,7 +196,8 @@ def test_b07_b09_over_the_limit_rejected(server: Server, chunk: int) -> None:
     assert told(server.ask("/read", b"after"))["seen"] == [seen(b"after")]
 
 
-def test_b09_rejected_by_length_before_anything_is_sent(server: Server) -> None:
+# B09
+def test_rejected_by_length_before_anything_is_sent(server: Server) -> None:
     if server.name in EARLY:
         pytest.skip(f"{server.name} reads the body before it calls the application")
     with server.connect() as connection:
@@ -203,7 +212,8 @@ def test_b09_rejected_by_length_before_anything_is_sent(server: Server) -> None:
 
 
 @pytest.mark.parametrize("chunk", [0, 30_000])
-def test_b07_over_the_limit_passed_on_once(server: Server, chunk: int) -> None:
+# B07
+def test_over_the_limit_passed_on_once(server: Server, chunk: int) -> None:
     body = body_of(BODY_LIMIT + 60_000)
     for ways in ("get_data", "loop", "lines", "stream", "input"):
         if ways == "lines" and slow_lines(server, len(body), chunk):
@@ -218,7 +228,8 @@ def test_b07_over_the_limit_passed_on_once(server: Server, chunk: int) -> None:
 @pytest.mark.parametrize("path", ["/unread", "/first/3", "/reject/read"])
 @pytest.mark.parametrize("chunk", [0, 40])
 @pytest.mark.parametrize("size", [100, 70_000, BODY_LIMIT + 1])
-def test_b10_unread_body_does_not_become_the_next_request(
+# B10
+def test_unread_body_does_not_become_the_next_request(
     server: Server, path: str, chunk: int, size: int
 ) -> None:
     smuggled = uuid.uuid4().hex
@@ -241,7 +252,8 @@ def test_b10_unread_body_does_not_become_the_next_request(
             assert state(server, smuggled)["calls"] == 0
 
 
-def test_b24_streamed_response_reads_the_body_late(server: Server) -> None:
+# B24
+def test_streamed_response_reads_the_body_late(server: Server) -> None:
     for size, chunk in ((1000, 0), (300_000, 0), (300_000, 5000)):
         body = body_of(size)
         with server.connect() as connection:
@@ -251,7 +263,8 @@ def test_b24_streamed_response_reads_the_body_late(server: Server) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 100_000])
-def test_b12_b15_thread_reading_after_the_end_gets_nobodys_bytes(server: Server, size: int) -> None:
+# B12, B15
+def test_thread_reading_after_the_end_gets_nobodys_bytes(server: Server, size: int) -> None:
     key = uuid.uuid4().hex
     assert server.ask(f"/late/{key}", body_of(size)).text == "later"
     # Other clients' bytes come by before the thread reads and while it does.
@@ -262,7 +275,8 @@ def test_b12_b15_thread_reading_after_the_end_gets_nobodys_bytes(server: Server,
     assert answer.text == "ValueError"
 
 
-def test_b15_thread_waiting_at_the_end_takes_nobodys_bytes(server: Server) -> None:
+# B15
+def test_thread_waiting_at_the_end_takes_nobodys_bytes(server: Server) -> None:
     if server.name in EARLY or server.name == "gunicorn-gevent":
         pytest.skip("nobody can be waiting: the body is there, or no thread runs meanwhile")
     key = uuid.uuid4().hex
@@ -405,7 +419,8 @@ def test_ten_thousand_fields(server: Server) -> None:
     assert server.ask("/stock/form", body, headers=headers).status == 413
 
 
-def test_b20_gzip_bomb_is_passed_on_as_it_is(server: Server) -> None:
+# B20
+def test_gzip_bomb_is_passed_on_as_it_is(server: Server) -> None:
     import gzip
 
     bomb = gzip.compress(bytes(20_000_000))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flask_bodytrace.calls.call import KINDS, Call
 from flask_bodytrace.calls.tree import MAX_DEPTH, adopt, answer, rebuild
-from flask_bodytrace.calls.wire import MAX_CALLS, fit, read
+from flask_bodytrace.calls.wire import MAX_CALLS, fit, read_calls
 from flask_bodytrace.trace.headers import parse, timings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -105,11 +105,12 @@ def test_deep_chains_are_cut_and_counted() -> None:
 
 
 @given(trees, st.integers(0, 3000))
-def test_t17_what_fits_is_a_true_part_and_the_rest_is_counted(root: Call, size: int) -> None:
+# T17
+def test_what_fits_is_a_true_part_and_the_rest_is_counted(root: Call, size: int) -> None:
     everything = list(root.walk())
     entries = fit(root, size)
     assert sum(map(len, entries)) + 2 * len(entries) <= max(size, 0)
-    found, more = read([("Server-Timing", ", ".join(entries))])
+    found, more = read_calls([("Server-Timing", ", ".join(entries))])
     again = Call("root", span_id=root.span_id, more=more)
     rebuild(again, found)
     assert edges(again) <= edges(root)
@@ -124,7 +125,7 @@ def test_t17_what_fits_is_a_true_part_and_the_rest_is_counted(root: Call, size: 
 
 @given(trees)
 def test_with_room_everything_comes_back(root: Call) -> None:
-    found, more = read([("server-timing", ", ".join(fit(root, 100_000)))])
+    found, more = read_calls([("server-timing", ", ".join(fit(root, 100_000)))])
     again = Call("?", span_id=root.span_id)
     rebuild(again, found)
     assert more == 0
@@ -147,7 +148,7 @@ def test_any_name_survives_any_parser(name: str, service: str) -> None:
     assert "," not in entry
     assert entry.count('"') == 2
     assert entry.count(";") == 1
-    (call,), _ = read([("Server-Timing", f'db;desc="a, {entry[:9]}", {entry}')])
+    (call,), _ = read_calls([("Server-Timing", f'db;desc="a, {entry[:9]}", {entry}')])
     shown = "".join(c if c.isprintable() else "?" for c in name)
     if all(c < "\ud800" or c > "\udfff" for c in name + service) and len(name) < 14:
         assert call.name == shown
@@ -168,7 +169,7 @@ def test_any_name_survives_any_parser(name: str, service: str) -> None:
 )
 def test_no_header_does_harm(headers: list[tuple[str, str]]) -> None:
     parse(headers)
-    found, more = read(headers)
+    found, more = read_calls(headers)
     assert len(found) <= MAX_CALLS
     assert more >= 0
     call = Call("GET /", kind="client", trace_id=TRACE, span_id=f"{1:016x}")
@@ -190,7 +191,7 @@ def entry(span: str, parent: str, name: str = "x") -> str:
 def test_more_than_the_limit_is_counted() -> None:
     ids = [f"{number:016x}" for number in range(1, MAX_CALLS + 40)]
     headers = [("Server-Timing", ", ".join(f'call;desc="{i} - I - x"' for i in ids))]
-    found, more = read(headers)
+    found, more = read_calls(headers)
     assert (len(found), len(found) + more) == (MAX_CALLS, len(ids))
 
 
@@ -241,17 +242,17 @@ def test_malformed_entries_are_left_out() -> None:
         good.replace("call", "calls"),
         'call;desc=""',
     ]
-    found, more = read([("Server-Timing", ", ".join([*bad, good]))])
+    found, more = read_calls([("Server-Timing", ", ".join([*bad, good]))])
     assert ([call.span_id for call in found], more) == (["1" * 16], 0)
     for number in ("-1", "1e9", "nan", "inf", "9" * 40, "0x1", ""):
-        (call,), _ = read([("Server-Timing", good.replace("dur=1", f"dur={number}"))])
+        (call,), _ = read_calls([("Server-Timing", good.replace("dur=1", f"dur={number}"))])
         assert call.milliseconds is None
 
 
 def test_the_documented_example_is_what_is_read() -> None:
     page = (Path(__file__).parents[2] / "docs" / "calltree.md").read_text(encoding="utf-8")
     example = page.partition("Server-Timing: call")[2].partition("```")[0]
-    found, _ = read([("Server-Timing", " ".join(f"call{example}".split()))])
+    found, _ = read_calls([("Server-Timing", " ".join(f"call{example}".split()))])
     root = Call("?", span_id=found[0].span_id)
     rebuild(root, found)
     assert [call.name for call in root.children] == [

@@ -289,7 +289,8 @@ def test_cancelled_calls_are_failed_calls(system: Any) -> None:
     assert [root.status for root in tree.roots] == ["CancelledError"]
 
 
-def test_t17_truncation_is_within_the_budget_and_seen(system: Any, edges_of: Edges) -> None:
+# T17
+def test_truncation_is_within_the_budget_and_seen(system: Any, edges_of: Edges) -> None:
     payments = system.service("payments")
     inventory = system.service("inventory", (f"{payments}/go/1",) * 30)
     url = system.service("orders", (f"{inventory}/go/2",) * 2)

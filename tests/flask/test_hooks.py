@@ -118,7 +118,8 @@ def test_request_hooks_come_first_and_response_hooks_last(app: Flask, bodytrace:
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("hook"), None])
-def test_t01_an_error_in_a_hook_changes_nothing_and_is_logged_once_per_kind(
+# T01
+def test_an_error_in_a_hook_changes_nothing_and_is_logged_once_per_kind(
     app: Flask,
     bodytrace: BodyTrace,
     caplog: pytest.LogCaptureFixture,

@@ -81,7 +81,8 @@ BREAKS: dict[str, Break] = {
 
 
 @pytest.mark.parametrize("stage", BREAKS)
-def test_t01_tracing_that_fails_changes_no_answer(
+# T01
+def test_tracing_that_fails_changes_no_answer(
     stage: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
@@ -138,7 +139,8 @@ class BrokenPropagator(TextMapPropagator):
     fields: Any = frozenset()
 
 
-def test_t01_a_propagator_that_fails_changes_no_answer(
+# T01
+def test_a_propagator_that_fails_changes_no_answer(
     make_app: Callable[..., Flask],
     propagators: Callable[[TextMapPropagator], None],
     caplog: pytest.LogCaptureFixture,
@@ -153,7 +155,8 @@ def test_t01_a_propagator_that_fails_changes_no_answer(
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 
-def test_t01_a_trust_callable_that_fails_changes_no_answer(
+# T01
+def test_a_trust_callable_that_fails_changes_no_answer(
     make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(incoming=fail)
@@ -165,7 +168,8 @@ def test_t01_a_trust_callable_that_fails_changes_no_answer(
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 
-def test_t01_the_body_is_released_after_a_failed_begin(
+# T01
+def test_the_body_is_released_after_a_failed_begin(
     make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app()

@@ -158,7 +158,8 @@ NO_THREADS_AT_EXIT = pytest.mark.skipif(
     [["sync"], ["gthread", "--threads", "4"], pytest.param(["gevent"], marks=NO_THREADS_AT_EXIT)],
     ids=lambda worker: worker[0],
 )
-def test_t15_gunicorn_with_preload_and_two_workers(
+# T15
+def test_gunicorn_with_preload_and_two_workers(
     worker: list[str], collector: tuple[Collector, dict[str, str]], tmp_path: Path
 ) -> None:
     collected, environment = collector
@@ -222,7 +223,8 @@ def test_t15_gunicorn_with_preload_and_two_workers(
         assert trouble not in output, output
 
 
-def test_t06_uwsgi_sends_the_file_itself(tmp_path: Path) -> None:
+# T06
+def test_uwsgi_sends_the_file_itself(tmp_path: Path) -> None:
     uwsgi = Path(sys.executable).with_name("uwsgi")
     if not uwsgi.exists():
         pytest.skip("uWSGI comes as source, and building it needs a compiler")
@@ -252,7 +254,8 @@ def test_t06_uwsgi_sends_the_file_itself(tmp_path: Path) -> None:
     assert "returned BufferedReader\n" in lines
 
 
-def test_t24_the_reloader_of_flask_run(
+# T24
+def test_the_reloader_of_flask_run(
     collector: tuple[Collector, dict[str, str]], tmp_path: Path
 ) -> None:
     collected, environment = collector

@@ -94,7 +94,8 @@ def streaming(app: Flask, provider: TracerProvider) -> None:
 
 
 @pytest.mark.parametrize("path", ["/plain", "/context", "/sized"])
-def test_t02_spans_made_while_streaming_are_children_of_a_span_that_is_still_open(
+# T02
+def test_spans_made_while_streaming_are_children_of_a_span_that_is_still_open(
     make_app: MakeApp,
     serve: Callable[[Any], str],
     provider: TracerProvider,
@@ -115,7 +116,8 @@ def test_t02_spans_made_while_streaming_are_children_of_a_span_that_is_still_ope
     assert server.end_time >= spans.one("chunk 1").end_time
 
 
-def test_t03_every_chunk_and_the_end_may_come_on_another_thread(
+# T03
+def test_every_chunk_and_the_end_may_come_on_another_thread(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app()
@@ -148,7 +150,8 @@ def test_t03_every_chunk_and_the_end_may_come_on_another_thread(
     assert [spans.one(f"chunk {n}").parent.span_id for n in range(2)] == [server] * 2
 
 
-def test_t04_a_client_that_leaves_takes_its_context_along(
+# T04
+def test_a_client_that_leaves_takes_its_context_along(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app()
@@ -192,7 +195,8 @@ def test_t04_a_client_that_leaves_takes_its_context_along(
     assert spans.one("GET /endless").attributes["http.response.status_code"] == 200
 
 
-def test_t05_a_response_that_is_never_iterated_ends_its_span_at_close(
+# T05
+def test_a_response_that_is_never_iterated_ends_its_span_at_close(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app()
@@ -204,7 +208,8 @@ def test_t05_a_response_that_is_never_iterated_ends_its_span_at_close(
     assert [span.name for span in spans.all] == ["GET /plain"]
 
 
-def test_t05_a_response_that_nobody_closes_ends_its_span_with_the_next_request(
+# T05
+def test_a_response_that_nobody_closes_ends_its_span_with_the_next_request(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app()
@@ -236,7 +241,8 @@ def test_t05_a_response_that_nobody_closes_ends_its_span_with_the_next_request(
     assert [trace.trace_id for trace in last] == [trace_id]
 
 
-def test_t05_the_garbage_collector_touches_no_context(
+# T05
+def test_the_garbage_collector_touches_no_context(
     make_app: MakeApp, spans: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may strike within ContextVar.set, half done before Python 3.12, or within a lock."""
@@ -260,7 +266,8 @@ def test_t05_the_garbage_collector_touches_no_context(
 # Files and other kinds of answers
 
 
-def test_t06_the_servers_file_wrapper_goes_out_unwrapped(
+# T06
+def test_the_servers_file_wrapper_goes_out_unwrapped(
     make_app: MakeApp, spans: Any, tmp_path: Path
 ) -> None:
     class Wrapper:
@@ -280,7 +287,8 @@ def test_t06_the_servers_file_wrapper_goes_out_unwrapped(
     iterable.close()
 
 
-def test_t06_a_wrapper_that_is_a_function_counts_too(make_app: MakeApp, spans: Any) -> None:
+# T06
+def test_a_wrapper_that_is_a_function_counts_too(make_app: MakeApp, spans: Any) -> None:
     file = io.BytesIO(b"content")
     app = make_app()
     app.add_url_rule("/", view_func=lambda: send_file(file, mimetype="text/plain"))
@@ -376,7 +384,8 @@ def test_head_and_empty_answers_end_their_span(make_app: MakeApp, spans: Any) ->
 # Threads, coroutines, contexts
 
 
-def test_t07_a_copied_context_neither_ends_nor_loses_the_span(
+# T07
+def test_a_copied_context_neither_ends_nor_loses_the_span(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app(ids="orderId")
@@ -433,7 +442,8 @@ def test_async_views_and_hooks(make_app: MakeApp, provider: TracerProvider, span
     assert spans.one("before").parent.span_id == spans.one("inside").parent.span_id == server
 
 
-def test_t19_a_shared_application_context_shares_no_trace(make_app: MakeApp) -> None:
+# T19
+def test_a_shared_application_context_shares_no_trace(make_app: MakeApp) -> None:
     app = make_app()
     app.add_url_rule("/", view_func=lambda: g.trace.trace_id)
     with app.app_context():
@@ -446,7 +456,8 @@ def test_t19_a_shared_application_context_shares_no_trace(make_app: MakeApp) -> 
     assert all(answer.text == answer.headers["X-Trace-ID"] for answer in answers)
 
 
-def test_t22_a_test_request_context_has_a_trace_but_no_span(make_app: MakeApp, spans: Any) -> None:
+# T22
+def test_a_test_request_context_has_a_trace_but_no_span(make_app: MakeApp, spans: Any) -> None:
     app = make_app(ids="orderId")
     with app.test_request_context("/?", method="POST", json={"orderId": "A"}):
         assert current_trace() is None
@@ -463,7 +474,8 @@ def test_t22_a_test_request_context_has_a_trace_but_no_span(make_app: MakeApp, s
         assert [request.get_data(), request.stream.read()] == [b"body"] * 2
 
 
-def test_t26_no_thread_or_timer_for_a_request(
+# T26
+def test_no_thread_or_timer_for_a_request(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = make_app(ids="orderId")
@@ -480,7 +492,8 @@ def test_t26_no_thread_or_timer_for_a_request(
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_t14_nothing_is_kept_of_a_request_sampled_or_not(sampled: bool) -> None:
+# T14
+def test_nothing_is_kept_of_a_request_sampled_or_not(sampled: bool) -> None:
     provider = TracerProvider(sampler=None if sampled else ALWAYS_OFF, shutdown_on_exit=False)
     app = Flask("kept")
     BodyTrace(app, tracer_provider=provider, ids="orderId")
@@ -532,7 +545,8 @@ def handled(app: Flask) -> None:
         ("RuntimeError", 500, "RuntimeError"),
     ],
 )
-def test_t12_an_exception_is_recorded_and_the_status_is_the_answers(
+# T12
+def test_an_exception_is_recorded_and_the_status_is_the_answers(
     make_app: MakeApp, spans: Any, error: str, status: int, kind: str | None
 ) -> None:
     app = make_app()
@@ -546,7 +560,8 @@ def test_t12_an_exception_is_recorded_and_the_status_is_the_answers(
     assert span.status.status_code is expected
 
 
-def test_t12_a_handler_for_everything_forces_nothing(make_app: MakeApp, spans: Any) -> None:
+# T12
+def test_a_handler_for_everything_forces_nothing(make_app: MakeApp, spans: Any) -> None:
     app = make_app()
     app.register_error_handler(Exception, lambda _error: ("sorry", 200))
     app.add_url_rule("/", view_func=broken)
@@ -619,7 +634,8 @@ def test_system_exit_ends_the_span(make_app: MakeApp, spans: Any) -> None:
 # Hooks and sessions
 
 
-def test_t21_a_session_interface_that_makes_spans(
+# T21
+def test_a_session_interface_that_makes_spans(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     tracer = provider.get_tracer("sessions")
@@ -687,7 +703,8 @@ def test_call_on_close_runs_inside_the_trace(make_app: MakeApp) -> None:
     assert [trace.trace_id for trace in seen] == [response.headers["X-Trace-ID"]]
 
 
-def test_t10_names_and_methods_are_bounded(make_app: MakeApp, spans: Any) -> None:
+# T10
+def test_names_and_methods_are_bounded(make_app: MakeApp, spans: Any) -> None:
     app = make_app()
     app.add_url_rule("/orders/<order_id>", "orders", view_func=lambda order_id: order_id)
     client = app.test_client()

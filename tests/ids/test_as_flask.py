@@ -12,7 +12,7 @@ from flask import Flask, request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_bodytrace.ids.value import clean
+from flask_bodytrace.ids.value import id_text
 
 EXAMPLES = 10_000 if os.environ.get("BODYTRACE_SOAK") else 200
 DOCUMENT = '{"orderId": "ORD1", "rest": %s}'
@@ -115,6 +115,6 @@ def test_ids_are_those_of_flasks_parser(app: Flask, spans: Any, body: bytes) -> 
         parsed = json.loads(body)
     except ValueError:
         parsed = None
-    expected = clean(parsed.get("orderId")) if isinstance(parsed, dict) else None
+    expected = id_text(parsed.get("orderId")) if isinstance(parsed, dict) else None
     if answer.json["parsed"]:
         assert attributes.get("order.id") == expected

@@ -20,7 +20,7 @@ from flask_bodytrace.ids.extractor import compile_rules
 from flask_bodytrace.ids.hash import derive_trace_id, id_hasher
 from flask_bodytrace.ids.rules import check_rules, parse_rules
 from flask_bodytrace.ids.sources import IdSources
-from flask_bodytrace.ids.value import clean
+from flask_bodytrace.ids.value import id_text
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -198,13 +198,13 @@ def test_a_thousand_parts_are_enough() -> None:
 
 @pytest.mark.parametrize("value", [None, True, False, [], {}, b"x", object(), "", "\x1b[0m", "\t"])
 def test_what_is_no_id(value: object) -> None:
-    assert clean(value) is None
+    assert id_text(value) is None
 
 
 def test_what_url_converters_give_is_an_id() -> None:
-    assert clean(7) == "7"
-    assert clean(1.5) == "1.5"
-    assert clean(UUID(int=1)) == "00000000-0000-0000-0000-000000000001"
+    assert id_text(7) == "7"
+    assert id_text(1.5) == "1.5"
+    assert id_text(UUID(int=1)) == "00000000-0000-0000-0000-000000000001"
 
 
 def test_the_hash_is_blake2b_keyed_at_any_key_length() -> None:

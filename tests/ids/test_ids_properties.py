@@ -14,7 +14,7 @@ from werkzeug.wrappers import Request
 
 from flask_bodytrace.ids.extractor import compile_rules
 from flask_bodytrace.ids.rules import parse_rules
-from flask_bodytrace.ids.value import clean
+from flask_bodytrace.ids.value import id_text
 
 NAMES = ["a", "b", "0", "orderId", "na\xefve", "x y"]
 PATHS = [*NAMES[:4], "a.b", "a.0", "a.0.b", "b.a.orderId", "orderId.1.0", "na\xefve.x y"]
@@ -45,7 +45,7 @@ def expected_of(document: Any, path: str) -> str | None:
             document = document[int(step)]
         else:
             return None
-    return clean(document)
+    return id_text(document)
 
 
 def agree(extractor: Any, body: bytes) -> None:
@@ -109,10 +109,10 @@ def test_forms_and_queries_as_werkzeug_sees_them(
         query_string=text,
     )
     request = Request(builder.get_environ())
-    expected = {p: v for p in PATHS if (v := clean(request.form.get(p))) is not None}
+    expected = {p: v for p in PATHS if (v := id_text(request.form.get(p))) is not None}
     assert EXTRACTOR.from_body(text.encode(), "application/x-www-form-urlencoded")[0] == expected
     rules = {f"id{number}": [f"query:{name}"] for number, name in enumerate(PATHS)}
-    in_query = {p: v for p in PATHS if (v := clean(request.args.get(p))) is not None}
+    in_query = {p: v for p in PATHS if (v := id_text(request.args.get(p))) is not None}
     assert compile_rules(rules).from_query(text.encode()) == in_query
 
 
@@ -132,5 +132,5 @@ def test_multipart_as_werkzeug_sees_it(pairs: list[tuple[str, str]]) -> None:
         method="POST", data=body, content_type="multipart/form-data; boundary=b"
     )
     _, form, _ = parse_form_data(builder.get_environ())
-    expected = {p: v for p in PATHS if (v := clean(form.get(p))) is not None}
+    expected = {p: v for p in PATHS if (v := id_text(form.get(p))) is not None}
     assert EXTRACTOR.from_body(body, "multipart/form-data; boundary=b")[0] == expected

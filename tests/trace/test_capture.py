@@ -235,7 +235,8 @@ class Untouchable(io.BytesIO):
         raise AssertionError(f"read({size}) of a body that the application did not ask for")
 
 
-def test_b22_a_body_nobody_read_stays_unread(make_app: MakeApp, spans: SpanRecorder) -> None:
+# B22
+def test_a_body_nobody_read_stays_unread(make_app: MakeApp, spans: SpanRecorder) -> None:
     app = reading(make_app(capture_body="always"))
     answer = app.test_client().post(
         "/unread",
@@ -256,6 +257,7 @@ def test_no_body_is_no_event(make_app: MakeApp, spans: SpanRecorder) -> None:
     assert not captured(spans)
 
 
+# B23
 def test_no_readers_position_moves(make_app: MakeApp, spans: SpanRecorder) -> None:
     app = make_app(capture_body="always")
     seen: list[tuple[int, int, bytes]] = []
@@ -330,7 +332,7 @@ def test_a_failure_to_capture_leaves_the_answer_and_the_span(
         assert client.post("/read", json={"a": 1}).status_code == 200
     assert len(spans.named("POST /read")) == 2
     assert [record.getMessage() for record in caplog.records].count(
-        "tracing failed at 'capture'; the request goes on without (logged once)"
+        "tracing failed at 'capture'; the request goes on without it (logged once)"
     ) == 1
 
 

@@ -92,14 +92,16 @@ EXPOSE = "Access-Control-Expose-Headers"
         ([(EXPOSE, "")], "X-Trace-ID, X-Span-ID, X-Parent-Span-ID"),
     ],
 )
-def test_t23_exposed_names_are_merged_each_once(present: list[Header], expected: str) -> None:
+# T23
+def test_exposed_names_are_merged_each_once(present: list[Header], expected: str) -> None:
     written = write(("x-trace",), ORIGIN, *present)
     assert [value for name, value in written if name == EXPOSE] == [expected]
     again, _ = HeaderWriter(("x-trace",)).write(written, (TRACE, SPAN, PARENT, 1))
     assert [value for name, value in again if name == EXPOSE] == [expected]
 
 
-def test_t23_several_fields_count_together() -> None:
+# T23
+def test_several_fields_count_together() -> None:
     written = write(("x-trace",), ORIGIN, (EXPOSE, "X-Trace-ID"), (EXPOSE, "X-Span-ID"))
     assert [value for name, value in written if name == EXPOSE] == [
         "X-Trace-ID, X-Parent-Span-ID",
@@ -125,7 +127,8 @@ def gained(written: list[Header], *present: Header) -> int:
 
 
 @pytest.mark.parametrize("present", [(), (ORIGIN,), (ORIGIN, ("Server-Timing", "db;dur=1"))])
-def test_t17_the_byte_budget_holds(
+# T17
+def test_the_byte_budget_holds(
     present: tuple[Header, ...],
 ) -> None:
     entry = 'call;dur=1.5;desc="' + "x" * 100 + '"'
@@ -141,7 +144,8 @@ def test_t17_the_byte_budget_holds(
     assert dict(written)["Server-Timing"].count(entry) == offered[0] // (len(entry) + 2)
 
 
-def test_t17_calls_alone_write_server_timing_and_expose_it() -> None:
+# T17
+def test_calls_alone_write_server_timing_and_expose_it() -> None:
     written = dict(write((), ORIGIN, calls=lambda _left: ["call;dur=1"]))
     assert written["Server-Timing"] == "call;dur=1"
     assert written[EXPOSE] == "Server-Timing"
@@ -151,7 +155,8 @@ def test_t17_calls_alone_write_server_timing_and_expose_it() -> None:
 # On every answer
 
 
-def test_t18_every_status_and_every_early_abort_has_the_headers(
+# T18
+def test_every_status_and_every_early_abort_has_the_headers(
     make_app: Callable[..., Flask], spans: Any
 ) -> None:
     app = make_app()
@@ -203,7 +208,8 @@ def test_t18_every_status_and_every_early_abort_has_the_headers(
     assert len(spans.all) == len(expected) + 3
 
 
-def test_t18_an_earlier_hook_that_aborts_still_has_a_span(
+# T18
+def test_an_earlier_hook_that_aborts_still_has_a_span(
     make_app: Callable[..., Flask], spans: Any
 ) -> None:
     app = Flask("early")

@@ -49,7 +49,8 @@ def reporting(app: Flask) -> Flask:
 # Trust
 
 
-def test_t13_continue_is_the_default(make_app: MakeApp, spans: Any, hex_ids: HexIds) -> None:
+# T13
+def test_continue_is_the_default(make_app: MakeApp, spans: Any, hex_ids: HexIds) -> None:
     found: Any = reporting(make_app()).test_client().get("/", headers=CALLER).json
     assert (found["trace"], found["parent"]) == (TRACE, PARENT)
     assert found["baggage"] == {"tenant": "evil"}
@@ -61,7 +62,8 @@ def test_t13_continue_is_the_default(make_app: MakeApp, spans: Any, hex_ids: Hex
 @pytest.mark.parametrize(
     "headers", [CALLER, {"X-Trace-ID": TRACE, "X-Span-ID": PARENT, "baggage": "tenant=evil"}]
 )
-def test_t13_a_caller_that_is_not_trusted_chooses_nothing(
+# T13
+def test_a_caller_that_is_not_trusted_chooses_nothing(
     make_app: MakeApp, spans: Any, mode: str, headers: dict[str, str]
 ) -> None:
     found: Any = reporting(make_app(incoming=mode)).test_client().get("/", headers=headers).json
@@ -76,7 +78,8 @@ def test_t13_a_caller_that_is_not_trusted_chooses_nothing(
 
 
 @pytest.mark.parametrize("flag", ["00", "01"])
-def test_t13_nor_does_it_choose_the_sampling(make_app: MakeApp, spans: Any, flag: str) -> None:
+# T13
+def test_nor_does_it_choose_the_sampling(make_app: MakeApp, spans: Any, flag: str) -> None:
     app = reporting(make_app(incoming="ignore"))
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-{flag}"}
     found: Any = app.test_client().get("/", headers=headers).json
@@ -84,7 +87,8 @@ def test_t13_nor_does_it_choose_the_sampling(make_app: MakeApp, spans: Any, flag
     assert spans.server()
 
 
-def test_t13_a_callable_decides_for_each_request(make_app: MakeApp) -> None:
+# T13
+def test_a_callable_decides_for_each_request(make_app: MakeApp) -> None:
     def incoming(environ: dict[str, Any]) -> str:
         return "continue" if environ.get("HTTP_X_INTERNAL") else "ignore"
 
@@ -96,7 +100,8 @@ def test_t13_a_callable_decides_for_each_request(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "nonsense", 0])
-def test_t13_a_callable_that_answers_nonsense_trusts_nobody(make_app: MakeApp, wrong: Any) -> None:
+# T13
+def test_a_callable_that_answers_nonsense_trusts_nobody(make_app: MakeApp, wrong: Any) -> None:
     client = reporting(make_app(incoming=lambda _environ: wrong)).test_client()
     found: Any = client.get("/", headers=CALLER).json
     assert found["trace"] != TRACE
@@ -105,7 +110,8 @@ def test_t13_a_callable_that_answers_nonsense_trusts_nobody(make_app: MakeApp, w
 # Excluded URLs
 
 
-def test_t09_an_excluded_url_has_no_span_no_ids_and_no_orphans(
+# T09
+def test_an_excluded_url_has_no_span_no_ids_and_no_orphans(
     make_app: MakeApp, provider: TracerProvider, spans: Any
 ) -> None:
     app = make_app(ids="orderId", excluded_urls="/health", baggage=True)
@@ -138,7 +144,8 @@ def test_t09_an_excluded_url_has_no_span_no_ids_and_no_orphans(
     assert not {"X-Trace-ID", "X-Span-ID"} & set(dict(response.headers))
 
 
-def test_t09_an_untrusted_caller_is_none_on_an_excluded_url_either(make_app: MakeApp) -> None:
+# T09
+def test_an_untrusted_caller_is_none_on_an_excluded_url_either(make_app: MakeApp) -> None:
     app = reporting(make_app(excluded_urls="/", incoming="ignore"))
     found: Any = app.test_client().get("/", headers=CALLER).json
     assert found["trace"] != TRACE
@@ -181,7 +188,8 @@ def test_the_standard_variables_exclude_too(
         ("plain", "plain"),
     ],
 )
-def test_t16_secrets_in_query_strings_never_leave(
+# T16
+def test_secrets_in_query_strings_never_leave(
     make_app: MakeApp, spans: Any, query: str, shown: str
 ) -> None:
     app = make_app(redact="tenant")
@@ -190,7 +198,8 @@ def test_t16_secrets_in_query_strings_never_leave(
     assert "s3cret" not in spans.server().to_json()
 
 
-def test_t16_names_are_words() -> None:
+# T16
+def test_names_are_words() -> None:
     redactor = Redactor()
     hidden = ("api_key", "apiKey", "api-key", "PASSWORD", "sessionid", "client_secret", "auth")
     assert [redactor.is_secret(name) for name in hidden] == [True] * len(hidden)
@@ -213,7 +222,8 @@ def plain(name: str, path: str = "/") -> Flask:
     return app
 
 
-def test_t22_two_applications_in_one_process_do_not_mix(spans: Any) -> None:
+# T22
+def test_two_applications_in_one_process_do_not_mix(spans: Any) -> None:
     apps = []
     for name in ("one", "two"):
         app = plain(name)
@@ -227,7 +237,8 @@ def test_t22_two_applications_in_one_process_do_not_mix(spans: Any) -> None:
     assert spans.all == []
 
 
-def test_t22_one_extension_for_several_apps_and_blueprints(
+# T22
+def test_one_extension_for_several_apps_and_blueprints(
     provider: TracerProvider, spans: Any
 ) -> None:
     bodytrace = BodyTrace(tracer_provider=provider)
@@ -245,7 +256,8 @@ def test_t22_one_extension_for_several_apps_and_blueprints(
     assert [span.name for span in spans.all] == ["GET /shop/<item>"] * 2
 
 
-def test_t22_a_second_init_is_refused_and_says_what_to_do(make_app: MakeApp, spans: Any) -> None:
+# T22
+def test_a_second_init_is_refused_and_says_what_to_do(make_app: MakeApp, spans: Any) -> None:
     app = reporting(make_app())
     with pytest.raises(BodyTraceError, match="call init_app once"):
         BodyTrace(app)
@@ -255,7 +267,8 @@ def test_t22_a_second_init_is_refused_and_says_what_to_do(make_app: MakeApp, spa
 
 @pytest.mark.parametrize("order", ["mounted first", "traced first"])
 @pytest.mark.parametrize("traced", ["outer", "inner", "both"])
-def test_t22_mounted_applications_have_one_server_span_in_any_order(
+# T22
+def test_mounted_applications_have_one_server_span_in_any_order(
     provider: TracerProvider, spans: Any, order: str, traced: str
 ) -> None:
     outer, inner = plain("outer"), plain("inner")
@@ -288,7 +301,8 @@ def test_t22_mounted_applications_have_one_server_span_in_any_order(
             assert servers[0].attributes[name] == "A"
 
 
-def test_t22_an_application_called_with_this_requests_environ(
+# T22
+def test_an_application_called_with_this_requests_environ(
     provider: TracerProvider, spans: Any
 ) -> None:
     inner = plain("inner")
@@ -314,7 +328,8 @@ def test_t22_an_application_called_with_this_requests_environ(
     assert response.headers.getlist("X-Span-ID") == [found["span"]]
 
 
-def test_t22_an_application_called_through_its_test_client_is_a_service_of_its_own(
+# T22
+def test_an_application_called_through_its_test_client_is_a_service_of_its_own(
     provider: TracerProvider, spans: Any, hex_ids: HexIds
 ) -> None:
     inner = plain("inner", "/inner")
@@ -343,9 +358,8 @@ def test_t22_an_application_called_through_its_test_client_is_a_service_of_its_o
 
 
 @pytest.mark.parametrize("first", ["proxy", "trace"])
-def test_t22_other_middleware_on_either_side(
-    provider: TracerProvider, spans: Any, first: str
-) -> None:
+# T22
+def test_other_middleware_on_either_side(provider: TracerProvider, spans: Any, first: str) -> None:
     app = plain("proxied")
 
     def proxy() -> None:
@@ -363,7 +377,8 @@ def test_t22_other_middleware_on_either_side(
     assert attributes["network.peer.address"] == "127.0.0.1"
 
 
-def test_t22_a_middleware_that_tries_again_gets_a_span_for_each_try(
+# T22
+def test_a_middleware_that_tries_again_gets_a_span_for_each_try(
     provider: TracerProvider, spans: Any
 ) -> None:
     app = Flask("again")

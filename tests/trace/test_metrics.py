@@ -132,7 +132,8 @@ def test_error_type_is_the_exception_or_the_status(app: Flask, figures: Figures)
     }
 
 
-def test_t08_active_requests_do_not_leak_on_exceptions(app: Flask, figures: Figures) -> None:
+# T08
+def test_active_requests_do_not_leak_on_exceptions(app: Flask, figures: Figures) -> None:
     @app.after_request
     def broken(response: Response) -> Response:
         if "Break" in request.headers:
@@ -151,7 +152,8 @@ def test_t08_active_requests_do_not_leak_on_exceptions(app: Flask, figures: Figu
     assert sum(point.count for point in figures.points(DURATION)) == 5
 
 
-def test_t08_active_requests_do_not_leak_when_nobody_reads_the_answer(
+# T08
+def test_active_requests_do_not_leak_when_nobody_reads_the_answer(
     app: Flask, figures: Figures
 ) -> None:
     client = app.test_client()
@@ -166,7 +168,8 @@ def test_t08_active_requests_do_not_leak_when_nobody_reads_the_answer(
     assert figures.value(ACTIVE) == 0
 
 
-def test_t08_active_requests_do_not_leak_when_a_server_forgets_to_close(
+# T08
+def test_active_requests_do_not_leak_when_a_server_forgets_to_close(
     app: Flask, figures: Figures
 ) -> None:
     answer = app.wsgi_app(create_environ("/stream"), lambda *_: lambda _data: None)
@@ -178,7 +181,8 @@ def test_t08_active_requests_do_not_leak_when_a_server_forgets_to_close(
     assert figures.value(ACTIVE) == 0
 
 
-def test_t08_active_requests_do_not_leak_when_the_client_leaves(
+# T08
+def test_active_requests_do_not_leak_when_the_client_leaves(
     app: Flask, figures: Figures, serve: Serve
 ) -> None:
     closed = threading.Event()
@@ -208,7 +212,8 @@ def test_t08_active_requests_do_not_leak_when_the_client_leaves(
 anything = st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=20)
 
 
-def test_t11_series_stay_bounded_whatever_clients_send(make_app: MakeApp, figures: Figures) -> None:
+# T11
+def test_series_stay_bounded_whatever_clients_send(make_app: MakeApp, figures: Figures) -> None:
     app = routes(make_app(meter_provider=figures.provider))
     client = app.test_client()
 

@@ -178,7 +178,8 @@ def test_outside_debug_it_asks_for_a_token_which_it_makes_and_logs(
     assert client.get(PATH, headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
-def test_t22_two_applications_of_one_provider_share_a_picture(provider: TracerProvider) -> None:
+# T22
+def test_two_applications_of_one_provider_share_a_picture(provider: TracerProvider) -> None:
     first, second = make_app(provider, "first"), make_app(provider, "second")
     first.test_client().post("/orders", json={"orderId": "ORD-first"})
     assert "ORD-first" in second.test_client().get(PATH).text

@@ -11,7 +11,8 @@ def ids(store: TraceStore) -> list[int]:
     return sorted(int(summary.trace_id, 16) for summary in store.summaries())
 
 
-def test_t20_the_oldest_trace_goes_whole_when_there_are_too_many(
+# T20
+def test_the_oldest_trace_goes_whole_when_there_are_too_many(
     make_span: Callable[..., Span],
 ) -> None:
     store = TraceStore(Limits(traces=3))
@@ -21,7 +22,8 @@ def test_t20_the_oldest_trace_goes_whole_when_there_are_too_many(
     assert len(store) == 6
 
 
-def test_t20_spans_are_bounded_across_traces(make_span: Callable[..., Span]) -> None:
+# T20
+def test_spans_are_bounded_across_traces(make_span: Callable[..., Span]) -> None:
     store = TraceStore(Limits(items=10))
     for trace in range(1, 30):
         store.add([make_span(trace=trace) for _ in range(3)])
@@ -29,7 +31,8 @@ def test_t20_spans_are_bounded_across_traces(make_span: Callable[..., Span]) -> 
     assert ids(store) == [27, 28, 29]
 
 
-def test_t20_bytes_are_bounded_and_counted_back(make_span: Callable[..., Span]) -> None:
+# T20
+def test_bytes_are_bounded_and_counted_back(make_span: Callable[..., Span]) -> None:
     big = {"text": "x" * 10_000}
     store = TraceStore(Limits(bytes=50_000))
     for trace in range(1, 40):

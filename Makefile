@@ -7,8 +7,10 @@ BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2
 # What runs pytest as a module: make test RUNNER="coverage run -m"
 RUNNER ?=
+# How many seeds, and the first one.
+FUZZ ?= 2000 0
 
-.PHONY: help demo serve load test soak sdk-matrix bench bench-body lint format clean
+.PHONY: help demo serve load test soak fuzz sdk-matrix bench bench-body lint format clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -17,6 +19,7 @@ help:
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
 	@echo "make bench-body  measure what keeping bodies costs, write benchmarks/RESULTS-body.md"
+	@echo "make fuzz    2,000 raw requests to each of five servers, compared with stock Flask (FUZZ='2000 0')"
 	@echo "make sdk-matrix  the same requests on several releases of OpenTelemetry's SDK"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
@@ -43,6 +46,9 @@ bench-body: .bench-venv/.bench
 
 soak: $(VENV)/.test
 	BODYTRACE_SOAK=1 $(BIN)/python -m pytest tests/body/test_pool.py tests/body/test_memory.py -s
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 sdk-matrix: $(VENV)/.test
 	$(BIN)/python -m tests.otel.matrix .sdk-matrix

@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from .filling import SMALL, fill, limit_of, lost, pass_on, stored, take_whole
 from .filling import keep as keep_piece
-from .input import COMPLETE, NO_NUMBER, declared_length
+from .input import COMPLETE, NO_NUMBER, declared_length, is_chunked
 from .state import BodyRules, BodyState
 from .store import OVER
 from .stream import BodyStream
@@ -88,7 +88,8 @@ class CachedBody(BodyState):
                 first.closes_with += (self,)
 
     def _look_for_chunks(self, environ: WSGIEnvironment) -> None:
-        if "uwsgi.version" not in environ or "HTTP_TRANSFER_ENCODING" not in environ:
+        coding = environ.get("HTTP_TRANSFER_ENCODING", "")
+        if "uwsgi.version" not in environ or not is_chunked(coding):
             # No length and nobody to end the stream: no body, and reading would hang.
             self.declared = 0
             return

@@ -95,7 +95,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
                     unsampled.ids = exchange.span_ids
             if sampled is None:
                 values = _start(exchange, now, is_alone=sent == ())
-            if plan.baggage and not plan.finds_ids_when_routed:
+            if plan.baggage and (not plan.finds_ids_when_routed or exchange.found_ids is not None):
                 values = with_ids(values, exchange.find_ids())
             exchange.context = Context({**values, SPAN_KEY: exchange.span, TRACE_KEY: exchange})
             if plan.metrics is not None and plan.metrics.is_recording():

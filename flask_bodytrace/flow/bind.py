@@ -37,7 +37,8 @@ def bind(exchange: Exchange, rule: str | None, arguments: Mapping[str, Any]) -> 
     exchange.route = rule
     plan = exchange.plan
     span = exchange.span
-    if plan.ids.reads_path or (exchange.found_ids is None and exchange.is_recording):
+    wants_ids = exchange.is_recording or plan.baggage
+    if plan.ids.reads_path or (exchange.found_ids is None and wants_ids):
         exchange.found_ids = exchange.look_for_ids(arguments)
         if exchange.is_recording:
             for name, value in exchange.found_ids.items():

@@ -1,6 +1,7 @@
 """What the servers serve: applications with small limits, a plain one, and a look inside.
 
-``/`` passes bodies over the limit on, ``/reject`` refuses them, ``/stock`` is bare Flask. The same
+``/`` passes bodies over the limit on, ``/reject`` refuses them, ``/ids`` looks for business ids,
+``/stock`` is bare Flask. The same
 views everywhere, so that what differs is the package's doing.
 """
 
@@ -177,5 +178,6 @@ application: WSGIApplication = DispatcherMiddleware(
     {
         "/reject": make(over_limit="reject"),
         "/stock": make(),
+        "/ids": make(ids="order.id=orderId,user.id=userId"),
     },
 )

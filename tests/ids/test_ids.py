@@ -12,7 +12,13 @@ import pytest
 from flask import Flask, g
 from opentelemetry import baggage
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    Sampler,
+    SamplingResult,
+)
 from werkzeug.test import EnvironBuilder
 
 from flask_bodytrace import BodyTrace, ConfigError
@@ -313,6 +319,38 @@ def test_baggage_carries_the_ids_of_the_url_too(make_app: Callable[..., Flask]) 
         return str(g.trace.headers()["baggage"])
 
     assert app.test_client().post("/x", json={"orderId": 1}).text == "a=1,b=x"
+
+
+class _Unpredictable(Sampler):
+    """Takes the decision in a way that only the SDK can follow."""
+
+    def __init__(self, inner: Sampler) -> None:
+        self.inner = inner
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        return self.inner.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return "unpredictable"
+
+
+@pytest.mark.parametrize("ids", ["a=orderId", "a=orderId,b=path:b"])
+@pytest.mark.parametrize(
+    "sampler",
+    [ALWAYS_ON, ALWAYS_OFF, _Unpredictable(ALWAYS_ON), _Unpredictable(ALWAYS_OFF)],
+    ids=["fast", "fast unsampled", "sdk", "sdk unsampled"],
+)
+def test_baggage_carries_the_ids_whoever_makes_the_span(sampler: Sampler, ids: str) -> None:
+    app = Flask(__name__)
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    BodyTrace(app, tracer_provider=provider, ids=ids, baggage=True)
+    app.add_url_rule("/<b>", "view", lambda **_: dict(baggage.get_all()), methods=["POST"])
+    expected = {"a": "1", "b": "2"} if "path" in ids else {"a": "1"}
+    for headers in ({}, {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}, {"baggage": "c=3"}):
+        more = {"c": "3"} if "baggage" in headers else {}
+        answer = app.test_client().post("/2", json={"orderId": 1}, headers=headers)
+        assert answer.json == expected | more
+    assert baggage.get_all() == {}
 
 
 def test_baggage_is_off_unless_asked_for(make_app: Callable[..., Flask]) -> None:

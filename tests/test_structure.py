@@ -86,7 +86,7 @@ LAYERS = [
     ["logs", "settings"],
     ["flow"],
     ["flask"],
-    ["audit", "client", "extension", "wsgi"],
+    ["audit", "client", "extension", "tasks", "wsgi"],
     [""],
     ["testing", "viewer"],
     ["checks", "pytest_plugin"],
@@ -155,6 +155,7 @@ OPTIONAL = (
     "client",
     "viewer",
     "calls.render",
+    "tasks",
 )
 EXTERNAL = (
     "structlog",

@@ -203,7 +203,7 @@ def logs_from_protobuf(data: bytes) -> list[LogRecord]:
 def _decode(decode: Callable[[], Any]) -> Any:
     try:
         return decode()
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BadRequest(f"malformed request: {error}") from None
     except Exception as error:
         # protobuf's DecodeError derives from Exception alone, and may not be installed.

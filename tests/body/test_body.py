@@ -487,7 +487,8 @@ def test_a_limit_of_the_request_or_its_class_counts() -> None:
 
     client = app.test_client()
     assert [client.post("/0", data=b"x" * size).status_code for size in (8, 9)] == [200, 413]
-    assert [client.post("/3", data=b"x" * size).status_code for size in (3, 4)] == [200, 413]
-    assert client.post("/20", data=b"x" * 9).status_code == 200
+    if getattr(Request.max_content_length, "fset", None) is not None:  # Flask 3.1
+        assert [client.post("/3", data=b"x" * size).status_code for size in (3, 4)] == [200, 413]
+        assert client.post("/20", data=b"x" * 9).status_code == 200
     app.request_class = Strict
     assert [client.post("/0", data=b"x" * size).status_code for size in (2, 3)] == [200, 413]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -261,11 +262,14 @@ def test_opentelemetrys_instrumentation_may_come_and_go(
 def test_no_host_switches_tracing_off(make_app: MakeApp, spans: SpanRecorder, host: str) -> None:
     app = make_app(excluded_urls="healthz")
     app.add_url_rule("/", view_func=lambda: "")
-    answer = app.test_client().get("/", environ_overrides={"HTTP_HOST": host})
+    answer = None
+    # Werkzeug 3.0 fails at some of them, with and without tracing.
+    with suppress(ValueError):
+        answer = app.test_client().get("/", environ_overrides={"HTTP_HOST": host})
     (span,) = spans.finished
     context = span.get_span_context()
     assert context is not None
-    assert answer.headers["X-Trace-ID"] == f"{context.trace_id:032x}"
+    assert answer is None or answer.headers["X-Trace-ID"] == f"{context.trace_id:032x}"
 
 
 def test_excluded_urls_are_searched_for_in_the_path_not_in_the_host(

@@ -120,6 +120,33 @@ def _app(
     return app, exporter, made
 
 
+@pytest.mark.parametrize("argument", ["", "0.25"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("always_on", "always_off", "traceidratio", "parentbased_always_on"),
+        *("parentbased_always_off", "parentbased_traceidratio", "unknown"),
+    ],
+)
+def test_every_sampler_that_the_variable_names_is_predictable(
+    name: str, argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", name)
+    if argument:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    app, _, provider = _app()
+    plan = app.extensions["bodytrace"].plan
+    assert plan.fast is not None, plan.why_not_fast
+    # Sampled or not, the tracer is never asked.
+    monkeypatch.setattr(plan.tracer, "start_span", None)
+    answers = {
+        app.test_client().post("/orders/1", json={}, headers=headers).status_code
+        for headers in ({}, *({"traceparent": f"00-{'1' * 32}-{'2' * 16}-0{f}"} for f in (0, 1)))
+    }
+    assert answers == {200}
+    assert provider.sampler is plan.fast.sampler
+
+
 def test_a_patched_tracer_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     start_span = Tracer.start_span

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server, select_address_family
 
 from .access import Access, is_loopback
 from .pages import Viewer
 from .store import TraceStore
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 PORT = 4318
 """Where OTLP exporters send to unless told otherwise."""
@@ -24,9 +30,36 @@ class CannotServe(Exception):
     """The address cannot be listened on, or must not be."""
 
 
+PATIENCE = 60.0
+"""Seconds that one request may take to arrive, its headers included."""
+_IDLE = 30.0
+
+
+class _Arriving(io.RawIOBase):
+    """What a client sends, as long as it sends all of it in time: not a byte now and then."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._late = monotonic() + PATIENCE
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        left = self._late - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(min(left, _IDLE))
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(WSGIRequestHandler):
-    # An exporter that stops sending in the middle must not hold its thread forever.
-    timeout = 30
+    # One that stops sending, or sends for ever, must not hold its thread.
+    timeout = _IDLE
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_Arriving(self.connection))
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: pages that follow along ask every second."""

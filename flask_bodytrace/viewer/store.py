@@ -133,8 +133,8 @@ class TraceStore:
         size = weigh(item)
         if isinstance(item, Span):
             if id(item.resource) not in trace.resources:
-                trace.resources.add(id(item.resource))
-                self._count(trace, 0, weigh_resource(item))
+                # Weighed with the first of its spans that is kept, and as long as the trace is.
+                size += weigh_resource(item)
             former = trace.spans.pop(item.span_id, None)
             if former is not None:
                 self._count(trace, -1, -weigh(former))
@@ -144,6 +144,7 @@ class TraceStore:
             trace.left_out += 1
         elif isinstance(item, Span):
             trace.spans[item.span_id] = item
+            trace.resources.add(id(item.resource))
             self._count(trace, 1, size)
         else:
             trace.logs.append(item)

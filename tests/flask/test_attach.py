@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from flask import Flask, Request, Response, abort, g, request
 from flask.sessions import SecureCookieSessionInterface
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_bodytrace import BodyTrace, RequestTrace
 
@@ -262,14 +262,13 @@ def test_opentelemetrys_instrumentation_may_come_and_go(
 def test_no_host_switches_tracing_off(make_app: MakeApp, spans: SpanRecorder, host: str) -> None:
     app = make_app(excluded_urls="healthz")
     app.add_url_rule("/", view_func=lambda: "")
-    answer = None
-    # Werkzeug 3.0 fails at some of them, with and without tracing.
-    with suppress(ValueError):
-        answer = app.test_client().get("/", environ_overrides={"HTTP_HOST": host})
+    # Not by the test client: that of Werkzeug 3.0 fails at some of them itself.
+    environ = {**EnvironBuilder().get_environ(), "HTTP_HOST": host}
+    answer = Response(*run_wsgi_app(app, environ))
     (span,) = spans.finished
     context = span.get_span_context()
     assert context is not None
-    assert answer is None or answer.headers["X-Trace-ID"] == f"{context.trace_id:032x}"
+    assert answer.headers["X-Trace-ID"] == f"{context.trace_id:032x}"
 
 
 def test_excluded_urls_are_searched_for_in_the_path_not_in_the_host(

@@ -160,7 +160,10 @@ def test_shutdown_ends_a_retry(exporter: Exporter) -> None:
 
 def test_a_request_over_the_limit_is_not_sent(exporter: Exporter) -> None:
     with collecting() as collector:
-        made: Any = exporter(endpoint=collector.url, max_request_size=10)
+        try:
+            made: Any = exporter(endpoint=collector.url, max_request_size=10)
+        except TypeError:
+            pytest.skip("the official exporter has no max_request_size before 1.45")
         assert made.export(spans("one")) is SpanExportResult.FAILURE
         made.shutdown()
     assert collector.headers == []

@@ -32,13 +32,14 @@ def calls(subject: str, flags: str = "01") -> int:
 
 @pytest.mark.parametrize(
     ("subject", "flags", "bound"),
-    [("ours", "01", 55), ("ours", "00", 18), ("ours_full", "01", 85), ("ours_full", "00", 41)],
+    [("ours", "01", 55), ("ours", "00", 18), ("ours_full", "01", 85), ("ours_full", "00", 53)],
 )
 def test_a_request_makes_no_more_calls_than_it_did(subject: str, flags: str, bound: int) -> None:
     """Beyond the price of being an extension with a hook before and one after each request.
 
     Nine of them, fifteen with every feature on, are Werkzeug's: it copies each header of a response
-    object by three calls, and ours are there for the application's tests to see.
+    object by three calls, and ours are there for the application's tests to see. Of a request that
+    is not sampled, twelve with every feature on find the ids for its baggage.
     """
     assert calls(subject, flags) <= calls("hooks") + bound
 

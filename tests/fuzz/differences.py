@@ -100,6 +100,10 @@ _RULES: list[tuple[str, Rule]] = [
         ),
     ),
     (
+        "a Content-Length beyond any limit: 413 where settings say so, whatever is sent",
+        lambda _server, raw, _stock, ours: raw.framing == "odd length" and ours.status == 413,
+    ),
+    (
         "the same Content-Length twice counts once (RFC 9110, 8.6)",
         lambda _server, raw, _stock, ours: (
             raw.framing in {"odd length", "two lengths"} and _is_whole(raw, ours)

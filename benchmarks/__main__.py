@@ -159,23 +159,34 @@ def _server(*, quick: bool) -> Iterator[str]:
             SERVED, sampler=sampler, rounds=1 if quick else 3, seconds=2 if quick else 3
         )
         yield f"\n### {title}\n"
-        base = loads["bare"].throughput
-        peer = loads["otel_flask"].throughput
-        rows = []
-        for name, load in loads.items():
-            ratios = [mine / bare for mine, bare in zip(load.throughput, base, strict=True)]
-            rows.append(
-                [
-                    LABELS[name],
-                    f"{median(load.throughput):.0f}",
-                    f"{median(load.throughput) / median(base):.3f}",
-                    f"{min(ratios):.2f}-{max(ratios):.2f}",
-                    f"{median(load.throughput) / median(peer):.2f}",
-                    f"{median(load.p99):.1f}",
-                ]
-            )
-        head = ["", "requests/s", "of bare", "spread", "times OTel Flask", "P99 ms"]
-        yield from _table(head, rows)
+        yield from _loads(loads, LABELS)
+    yield "\n### 100 % sampled and exported, to a sink on the core of wrk\n"
+    loads = server.measure_exported(rounds=1 if quick else 3, seconds=2 if quick else 3)
+    ways = {
+        "otel_flask": "OpenTelemetry Flask instrumentation, otlp over HTTP",
+        "ours_official": "flask_bodytrace, official otlp over HTTP",
+        "ours_fastotel": "flask_bodytrace, fastotel",
+    }
+    yield from _loads(loads, {**LABELS, **ways})
+
+
+def _loads(loads: dict[str, server.Load], labels: dict[str, str]) -> Iterator[str]:
+    base = loads["bare"].throughput
+    peer = loads["otel_flask"].throughput
+    rows = []
+    for name, load in loads.items():
+        ratios = [mine / bare for mine, bare in zip(load.throughput, base, strict=True)]
+        rows.append(
+            [
+                labels[name],
+                f"{median(load.throughput):.0f}",
+                f"{median(load.throughput) / median(base):.3f}",
+                f"{min(ratios):.2f}-{max(ratios):.2f}",
+                f"{median(load.throughput) / median(peer):.2f}",
+                f"{median(load.p99):.1f}",
+            ]
+        )
+    yield from _table(["", "requests/s", "of bare", "spread", "times OTel Flask", "P99 ms"], rows)
 
 
 def _concurrency(*, quick: bool) -> Iterator[str]:

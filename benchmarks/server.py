@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import subjects
+from . import sink, subjects
 
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 THREADS = 8
@@ -53,6 +53,32 @@ def measure(
     return results
 
 
+EXPORTED = {
+    "bare": ("bare", ""),
+    "otel_flask": ("otel_flask", "official"),
+    "ours_official": ("ours", "official"),
+    "ours_fastotel": ("ours", "fastotel"),
+    "ours": ("ours", "own"),
+    "ours_full": ("ours_full", "own"),
+}
+"""Who makes the spans, and who exports them."""
+
+
+def measure_exported(*, rounds: int, seconds: int) -> dict[str, Load]:
+    """As `measure`, all sampled and exported to a sink that shares the core of `wrk`."""
+    results = {name: Load() for name in EXPORTED}
+    with sink.running(*_on_core(1)) as variables:
+        for _ in range(rounds):
+            for name, (subject, export) in EXPORTED.items():
+                environment = {**variables, "BENCH_EXPORT": export}
+                with serving(subject, "always", environment) as port:
+                    warm(port, "always")
+                    throughput, p99 = wrk(port, "always", seconds=seconds, connections=CONNECTIONS)
+                results[name].throughput.append(throughput)
+                results[name].p99.append(p99)
+    return results
+
+
 def concurrency(
     names: list[str], levels: list[int], *, rounds: int, seconds: int
 ) -> dict[int, dict[str, Load]]:
@@ -70,7 +96,7 @@ def concurrency(
 
 
 @contextmanager
-def serving(subject: str, sampler: str) -> Iterator[int]:
+def serving(subject: str, sampler: str, environment: dict[str, str] | None = None) -> Iterator[int]:
     """A gunicorn for as long as the block runs; its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -84,6 +110,7 @@ def serving(subject: str, sampler: str) -> Iterator[int]:
         ],
         # ddtrace prints what it did not send when it is ended in the middle of a request.
         stderr=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
     )
     try:
         for _ in range(300):

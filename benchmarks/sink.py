@@ -55,10 +55,13 @@ _kept: list[Any] = []
 
 
 @contextmanager
-def running() -> Iterator[dict[str, str]]:
-    """The sink while it runs; the variables that send spans there."""
+def running(*before: str) -> Iterator[dict[str, str]]:
+    """The sink while it runs; the variables that send spans there.
+
+    :param before: what its command begins with, such as ``taskset``.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name], stdout=subprocess.PIPE, text=True
+        [*before, sys.executable, "-m", __spec__.name], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     http, grpc = process.stdout.readline().split()

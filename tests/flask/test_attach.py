@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask, Request, Response, abort, g, request
 from flask.sessions import SecureCookieSessionInterface
+from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.trace import set_span_in_context
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from flask_bodytrace import BodyTrace, RequestTrace
+from flask_bodytrace import BodyTrace, RequestTrace, current_trace
 
 if TYPE_CHECKING:
     from flask_bodytrace.testing import SpanRecorder
@@ -303,3 +306,30 @@ def test_a_404_does_not_wait_for_its_body(make_app: MakeApp, spans: SpanRecorder
         )
         assert answer.status_code in {404, 405}
     assert len(spans.finished) == 2
+
+
+def test_the_trace_is_found_where_a_context_keeps_only_what_it_knows(make_app: MakeApp) -> None:
+    """As ddtrace's does, where DD_TRACE_OTEL_ENABLED is set; here simulated (ddtrace is no wheel
+    for every Python): a context with nothing but the span.
+    """
+    app = make_app(ids="order.id=query:order", logs=True)
+    kept: list[logging.LogRecord] = []
+    logger = logging.getLogger("tests.foreign")
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[method-assign,assignment]
+    logger.addHandler(handler)
+
+    @app.get("/")
+    def view() -> dict[str, Any]:
+        token = otel_context.attach(set_span_in_context(g.trace.span, otel_context.Context()))
+        try:
+            logger.warning("here")
+            trace = current_trace()
+        finally:
+            otel_context.detach(token)
+        return {"same": trace is not None and trace.trace_id == g.trace.trace_id}
+
+    assert app.test_client().get("/?order=A").json == {"same": True}
+    logger.removeHandler(handler)
+    assert [record.__dict__["order.id"] for record in kept] == ["A"]
+    assert current_trace() is None

@@ -10,7 +10,7 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help demo serve load test soak fuzz sdk-matrix bench bench-body lint format clean
+.PHONY: help demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -20,6 +20,7 @@ help:
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
 	@echo "make bench-body  measure what keeping bodies costs, write benchmarks/RESULTS-body.md"
 	@echo "make fuzz    2,000 raw requests to each of five servers, compared with stock Flask (FUZZ='2000 0')"
+	@echo "make versions  the tests on the oldest and the newest versions of what is needed, on each Python there is"
 	@echo "make sdk-matrix  the same requests on several releases of OpenTelemetry's SDK"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
@@ -50,6 +51,9 @@ soak: $(VENV)/.test
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz $(FUZZ)
 
+versions: $(VENV)/.dev
+	$(BIN)/python -m nox --reuse-existing-virtualenvs
+
 sdk-matrix: $(VENV)/.test
 	$(BIN)/python -m tests.otel.matrix .sdk-matrix
 
@@ -68,7 +72,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .bench-venv .sdk-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

@@ -33,7 +33,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to know: an error stops spans or bodies, a warning may be meant."""
+    """One finding: an error stops spans or bodies, a warning may be intended."""
 
     level: Literal["error", "warning"]
     text: str

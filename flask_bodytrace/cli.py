@@ -129,7 +129,7 @@ def routes(state: State) -> None:
         click.echo(line.rstrip())
 
 
-# Further commands go here, each importing what it needs inside: viewer, tail.
+# Each command imports what it needs inside, so that others do not load it.
 
 
 @bodytrace.command("viewer", with_appcontext=False)

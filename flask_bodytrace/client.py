@@ -154,7 +154,7 @@ class CallTree:
     def __repr__(self) -> str:
         return f"<CallTree of {len(self._roots)} calls>"
 
-    # What `sessions.Watcher` asks for, and any other HTTP client may call.
+    # The `sessions.Watcher` protocol. Other HTTP clients may call these directly.
 
     def sending(self, method: str, url: str, headers: MutableMapping[str, str]) -> Sent:
         """A request is about to be sent: put the trace into its `headers`."""
@@ -241,7 +241,7 @@ def unwatch(session: object) -> None:
 
 
 class _ForRequest:
-    """Tells the request being handled of the calls it makes."""
+    """Records outbound calls for the request being handled."""
 
     def sending(self, method: str, url: str, headers: MutableMapping[str, str]) -> Any:
         span = get_current_span()

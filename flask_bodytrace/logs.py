@@ -24,7 +24,7 @@ from .trace.current import answered, current_trace
 
 
 class _LoggedRequest(Protocol):
-    """What is asked of the request being handled; it is the current trace."""
+    """The part of the current trace that log records use."""
 
     @property
     def logs(self) -> bool: ...
@@ -43,7 +43,7 @@ class _LoggedRequest(Protocol):
 
 
 def fields() -> dict[str, Any]:
-    """What a log record made here and now says of the trace; empty outside of a request.
+    """The fields for a log record made now; empty outside of a request.
 
     ``otelTraceID`` (32 hex digits) and ``otelSpanID`` (16) are those of the current span, be it the
     server span or one below; ``otelTraceSampled`` is a bool, ``otelServiceName`` the resource's
@@ -114,7 +114,7 @@ def install() -> None:
         source = cast("_LoggedRequest | None", current_trace())
         if source is None and record.name in _ACCESS_LOGS:
             source = cast("_LoggedRequest | None", answered.get())
-            # Once: the next record may be of a request that never got as far as us.
+            # Used once: the next record may be about a request that never reached the application.
             answered.set(None)
         if source is not None and source.logs:
             _put(record, _fields(source))

@@ -114,12 +114,12 @@ class CachedBody(BodyState):
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether it is known that the body cannot be kept."""
+        """Whether the body is known to be over the limit, so that it can be read only once."""
         return not self.replayable or (self.declared or 0) > limit_of(self)
 
     @property
     def failure(self) -> type[HTTPException] | None:
-        """What a reader was refused with: `ClientDisconnected` (400), `RequestEntityTooLarge`."""
+        """The HTTP error that readers get, such as `ClientDisconnected` (400); None if none."""
         error = self.error
         return error if isinstance(error, type) and issubclass(error, HTTPException) else None
 
@@ -135,7 +135,7 @@ class CachedBody(BodyState):
             raise RequestEntityTooLarge
 
     def settle(self) -> bool:
-        """Get an unread body out of the way of the answer's headers, which are about to go out.
+        """Prepare an unread body for the response headers, which are about to be sent.
 
         Returns whether the connection has to be closed after this answer. Only cheroot needs
         either. Before it sends headers it throws away what is unread of a declared length, so
@@ -177,8 +177,8 @@ class CachedBody(BodyState):
             if not size:
                 data = take_whole(self)
             else:
-                # Nearly always: nothing was read yet, and the server has it all. `take_whole`
-                # would come to the same by many more steps.
+                # The usual case: nothing was read yet, and one read gets all of it. `take_whole`
+                # would do the same in many more steps.
                 self.begun = True
                 self.waiting = 0
                 try:
@@ -199,7 +199,7 @@ class CachedBody(BodyState):
         return pass_on(self, 0, None, line=False) if data is None else data
 
     def small(self) -> bytes | None:
-        """The whole body if it is, or may as well be, one bytes object already."""
+        """The whole body, if it is one bytes object already or small enough to become one."""
         if (
             self.data is None
             and self.declared is not None

@@ -25,7 +25,7 @@ STEP = 1024 * 1024
 
 
 def fill(body: BodyState, position: int, end: int | None, *, line: bool = False) -> bytes | None:
-    """Have `end` bytes, or all (None), in store, unless the body ends before that.
+    """Read until `end` bytes, or all (None), are in store, or the body ends.
 
     Returns what was read if that is exactly what is wanted from `position` on.
     """
@@ -51,7 +51,7 @@ def fill(body: BodyState, position: int, end: int | None, *, line: bool = False)
 
 
 def begin(body: BodyState) -> None:
-    """See, at the first need, whether it is too large already, or all there already."""
+    """Start reading: check the declared size, and whether the server has all of it already."""
     if body.error is not None:
         raise body.error
     if body.begun:
@@ -193,7 +193,7 @@ def read(body: BodyState, size: int, *, line: bool = False) -> bytes:
 
 
 def keep(body: BodyState, piece: bytes) -> None:
-    """Put `piece`, just read, in store; an empty one means that this was all."""
+    """Store `piece`, which was just read; an empty one means the end of the body."""
     if not piece:
         completed(body)
         return
@@ -247,7 +247,7 @@ def completed(body: BodyState) -> None:
 
 
 def lost(body: BodyState, error: Exception) -> None:
-    """Make of errors that servers have of their own, for broken chunks and lost clients, one.
+    """Turn the errors by which servers report broken chunks and lost clients into one.
 
     :raises ClientDisconnected: (400) `error` is one of these.
     """
@@ -256,13 +256,13 @@ def lost(body: BodyState, error: Exception) -> None:
 
 
 def fail(body: BodyState, error: type[Exception]) -> type[Exception]:
-    """Note what every reader from now on is refused with."""
+    """Remember the error that every reader gets from now on."""
     body.error = error
     return error
 
 
 def over_limit(body: BodyState, size: int) -> None:
-    """The body is larger than allowed: reject it, or turn to passing it on once.
+    """The body is over the limit: reject it, or pass it on, readable once.
 
     :raises RequestEntityTooLarge: (413) it is rejected.
     """
@@ -292,7 +292,7 @@ def stored(body: BodyState, start: int, end: int) -> bytes:
 
 
 def pass_on(body: BodyState, position: int, size: int | None, *, line: bool) -> bytes:
-    """Give out a body that is over the limit: what was read to find that out, then the rest.
+    """Read a body that is over the limit: first what is stored of it, then the server's stream.
 
     Only the reader that is exactly where the server's stream stands may go on.
     """

@@ -68,12 +68,12 @@ class Relay:
         _collect_from(provider)
 
     def begin(self) -> RelayedCalls:
-        """For one request."""
+        """The calls of one request, none yet."""
         return RelayedCalls(self._service)
 
 
 class RelayedCalls:
-    """What one request led to so far; bounded."""
+    """The calls and local spans that one request led to so far; bounded."""
 
     __slots__ = ("_answers", "_began", "_left", "_more", "_service", "_spans")
 
@@ -112,7 +112,7 @@ class RelayedCalls:
     def metrics(
         self, span: Span, names: SpanIds, name: str, status: int
     ) -> Callable[[int], list[str]]:
-        """What writes the request's subtree as Server-Timing metrics into a number of bytes.
+        """A function that renders the request's subtree as Server-Timing metrics, in n bytes.
 
         :param span: the server span.
         :param name: what it is called.
@@ -122,7 +122,7 @@ class RelayedCalls:
             _, span_id, parent_span_id, _ = names
             try:
                 if not self._spans and not self._answers:
-                    # Nothing to arrange: a sixth of the steps.
+                    # The usual case: no calls, so no tree to build.
                     began = getattr(span, "start_time", None) or self._began
                     took = (time_ns() - began) / 1e6
                     entry = only(span_id, parent_span_id, status, self._service, name, took)
@@ -157,7 +157,7 @@ class RelayedCalls:
             parent = outbound.parent if outbound.parent in nodes else context.span_id
             below = outbound.tree(context.trace_id, taken)
             if below.span_id is None and nodes[parent].kind == "client":
-                # A client span tells the same.
+                # The client span above already says the same.
                 continue
             below.via = below.via or outbound.parent not in nodes
             below.start = (outbound.began - starts[parent]) / 1e6

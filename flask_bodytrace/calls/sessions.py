@@ -24,7 +24,7 @@ _report = LogOnce("watching failed at '%s'; the call goes on without it")
 
 
 class Watcher(Protocol):
-    """What is told of every request a watched session sends."""
+    """Is notified of every request that a watched session sends."""
 
     def sending(self, method: str, url: str, headers: MutableMapping[str, str]) -> Any:
         """About to be sent; `headers` may be added to. What is returned identifies the request."""
@@ -62,7 +62,7 @@ def unwatch(session: object, watcher: Watcher) -> None:
 
 
 class _Request(Protocol):
-    """What a prepared request of either library has."""
+    """The attributes that prepared requests of both libraries have."""
 
     method: Any
     url: Any
@@ -107,7 +107,7 @@ class _Attempt:
 
 
 class _WatchedSession:
-    """What hangs on a watched session, in place of its method `attribute`."""
+    """Replaces the method `attribute` on a watched session."""
 
     attribute: str
 
@@ -171,7 +171,7 @@ _attempts: ContextVar[list[_Attempt] | None] = ContextVar("flask_bodytrace.sessi
 
 @contextmanager
 def _attempting() -> Iterator[None]:
-    """One call, which may take several attempts; what ends it is what ended the last of them."""
+    """One call of the session, in one or more attempts; an error belongs to the last."""
     attempts: list[_Attempt] = []
     token = _attempts.set(attempts)
     try:

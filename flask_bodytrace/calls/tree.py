@@ -80,7 +80,7 @@ def rebuild(root: Call, calls: Iterable[Call], taken: Collection[str | None] = (
             below.setdefault(parent, []).append(call)
     placed = {root}
     _place(root, below, placed)
-    # First those whose parent is unknown, with all that is theirs; what then is left are circles.
+    # First the calls whose parent is unknown, with their subtrees. Only cycles are left after that.
     for call in [*lost, *others]:
         if call not in placed:
             call.via = True
@@ -110,7 +110,7 @@ def _place(root: Call, below: dict[Call, list[Call]], placed: set[Call], depth: 
                 waiting.append((call, depth + 1))
             else:
                 parent.more = min(parent.more + 1 + call.more, MAX_MORE)
-                # This loop comes to them next.
+                # Handled by the next rounds of this loop.
                 below[parent].extend(below.pop(call, ()))
 
 

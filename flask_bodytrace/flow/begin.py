@@ -63,7 +63,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
     if plan.relay is not None:
         exchange.relayed = plan.relay.begin()
     try:
-        # Whose span is it: an enclosing application's, nobody's, somebody else's, or ours?
+        # Whose span is it: an enclosing application's, none, another instrumentation's, or ours?
         if enclosing is not None and not enclosing.is_over:
             _join(exchange, enclosing, now)
         elif plan.excluded is not None and plan.excluded.match(environ):
@@ -80,7 +80,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
             sent = only_traceparent(environ) if plan.incoming == "continue" else None
             sampled = None
             if sent and fast is not None:
-                # The usual request: the caller sent a traceparent and nothing else.
+                # Fast path: the caller sent only a traceparent.
                 trace_id, parent_id, flags = sent
                 sampled = fast.samples_below(trace_id, flags)
                 if sampled is not None:
@@ -147,7 +147,7 @@ def _body_of(plan: Plan, environ: WSGIEnvironment) -> CachedBody:
 
 
 def _exclude(exchange: Exchange, now: Context) -> None:
-    """No span, and none below: the context is valid but not sampled, and says so."""
+    """No span here or below: the context is valid, not sampled, and suppresses others."""
     exchange.found_ids = {}
     exchange.is_bound = True
     exchange.writes_headers = False
@@ -319,7 +319,7 @@ def _ask_tracer(
 
 
 def _ids_at_start(exchange: Exchange) -> Mapping[str, str]:
-    """The ids for whoever needs them before the URL is matched.
+    """The ids, where they are needed before the URL is matched.
 
     Finding them waits for the body, and nobody is to wait for that of a request that is refused.
     """

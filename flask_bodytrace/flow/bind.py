@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def bind_matched(exchange: Exchange) -> None:
-    """Bind `exchange` to what its framework matched, if it did and nobody has bound it yet."""
+    """Bind `exchange` to the matched route, unless there is none or it is bound already."""
     if exchange.is_bound:
         return
     try:

@@ -134,9 +134,9 @@ class Exchange(RequestTrace):
 
     @property
     def known_ids(self) -> Mapping[str, str]:
-        """The ids as a log record may have them: one made while reading makes nobody read."""
+        """The ids for a log record, which does not wait for a body that is being read."""
         if self.found_ids is None and not self.body.is_being_read:
-            # For what is logged while looking.
+            # For records that are logged while the ids are looked for.
             self.found_ids = {}
             self.found_ids = self.look_for_ids({})
         return self.found_ids or {}
@@ -176,7 +176,7 @@ class Exchange(RequestTrace):
             return {}
 
     def adopt(self, span: Span) -> None:
-        """Enrich the server span somebody else started, instead of doubling it."""
+        """Enrich the server span of another instrumentation, instead of adding a second one."""
         self.span = span
         self.span_ids = None
         parent = getattr(span, "parent", None)
@@ -186,20 +186,20 @@ class Exchange(RequestTrace):
             span.set_attributes(self.find_ids())
 
     def adopt_awaited(self) -> None:
-        """Take the span that somebody else was to start, if it is there by now."""
+        """Adopt the span that another instrumentation was to start, if it has."""
         span = self.plan.span_of(self.environ)
         if span is not None:
             self.awaits_span = False
             self.adopt(span)
 
     def share_ids(self) -> None:
-        """Put the ids into the context's baggage, if services further down are to have them."""
+        """Put the ids into the context's baggage, if ``BODYTRACE_BAGGAGE`` is on."""
         if self.plan.baggage:
             values = with_ids(self.context, self.find_ids())
             self.context = Context({**values, TRACE_KEY: self})
 
     def named_span(self) -> SpanIds | None:
-        """The span as headers name it; None if it is none of ours: without an SDK, the caller's."""
+        """The span's ids for headers; None if it is the caller's span, as without an SDK."""
         trace_id, span_id, is_remote, flags, _, is_valid = self.span.get_span_context()
         if is_remote or not is_valid:
             return None

@@ -28,7 +28,7 @@ def failed(exchange: Exchange, error: BaseException) -> None:
 
 
 def broke(exchange: Exchange, error: BaseException) -> None:
-    """An exception went past the application to the server: whatever it answered is void."""
+    """An exception reached the server, so the application's answer does not count."""
     exchange.is_broken = True
     failed(exchange, error)
 
@@ -71,7 +71,7 @@ def _error_type(exchange: Exchange) -> str:
 
 
 def _say_unread(exchange: Exchange, reason: str) -> None:
-    """Say why the ids may not be all there are: else anyone could hide from the trace."""
+    """Record why the body was not searched to its end: else a client could hide its ids."""
     if exchange.is_recording:
         exchange.span.set_attribute("bodytrace.ids.unread", reason)
     if exchange.plan.metrics is not None:

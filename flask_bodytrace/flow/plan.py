@@ -45,7 +45,7 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
 
 class Route(NamedTuple):
-    """What a framework knows of a request once its URL is matched."""
+    """The matched route of a request."""
 
     rule: str | None
     arguments: Mapping[str, Any]
@@ -57,7 +57,7 @@ def _nothing(_environ: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framework:
-    """What a web framework tells of a request, from its environ.
+    """Functions that ask a web framework about a request, by its environ.
 
     :param route_of: what was matched; None before that, or if it cannot tell.
     :param has_route: whether the URL and its method will be matched, asked before they are; None
@@ -74,7 +74,7 @@ class Framework:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Plan:
-    """What the settings of one application were made into: plain values and callables."""
+    """One application's settings, made into the objects that its requests use."""
 
     provider: TracerProvider
     tracer: Tracer
@@ -124,7 +124,7 @@ def make_plan(
     meter_provider: MeterProvider | None,
     framework: Framework,
 ) -> Plan:
-    """Make the settings of one application into what its requests need.
+    """Build the plan of one application from its settings.
 
     :param name: the service name where ``OTEL_*`` gives none.
     :raises ConfigError: what is configured cannot work together.

@@ -77,20 +77,20 @@ def with_trace_headers(exchange: Exchange, headers: list[Header]) -> list[Header
 
 
 def respond(exchange: Exchange, iterable: Iterable[bytes]) -> Iterable[bytes]:
-    """What goes to the server: `iterable`, with the context back around every chunk.
+    """The iterable for the server: `iterable`, wrapped so that each chunk is made in context.
 
     Complete bodies and files that the server sends itself go out as they are.
     """
     if exchange.is_complete:
         closing = getattr(iterable, "_callbacks", None)
         if type(closing) is list:
-            # Werkzeug's ClosingIterator around a complete body: nothing of the application runs
-            # while it goes out, so it is enough to hear of its end.
+            # Werkzeug's ClosingIterator around a complete body: no code of the application runs
+            # while it is sent, so a callback at its end is enough.
             closing.append(partial(finish, exchange))
             if exchange.is_recording or exchange.counted is not None:
                 end_span(exchange)
             return iterable
-    # Not list | tuple: that union is made anew each time.
+    # Not list | tuple: that builds the union at every call.
     if isinstance(iterable, (list, tuple)) or is_file(iterable, exchange.environ):
         finish(exchange)
         return iterable
@@ -113,7 +113,7 @@ def _promised(exchange: Exchange, headers: list[Header]) -> int:
     return -1
 
 
-# Applications answer with the same few.
+# Applications use few different ones.
 @lru_cache(maxsize=64)
 def _code_of(status: str) -> int:
     return int(status[:3])

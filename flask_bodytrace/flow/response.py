@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Stream:
-    """What is left to do for a streamed answer, whether or not somebody still holds it."""
+    """A streamed answer's state; outlives the iterable, so that its request can still be ended."""
 
     __slots__ = ("context", "exchange", "iterable", "iterator")
 
@@ -63,7 +63,7 @@ def end_dropped() -> None:
 
 
 class TracedResponse:
-    """A response iterable inside its request's context, which ends with it.
+    """Makes each chunk in the request's context, and ends the request with the last one.
 
     What the iterable attached by the end of a chunk is there again for the next one, and never on
     the thread in between. Not in a copy of the `contextvars`: Flask's test client pops what

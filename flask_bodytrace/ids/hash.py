@@ -15,7 +15,7 @@ _OF_TRACES = b"bodytrace trace2"
 
 
 def id_hasher(attribute: str, key: bytes) -> Callable[[str], str]:
-    """What stores the values of `attribute`: 128 bits of keyed BLAKE2b (RFC 7693), in hex."""
+    """The hash function for values of `attribute`: 128 bits of keyed BLAKE2b (RFC 7693), in hex."""
     salt = hashlib.blake2b(attribute.encode(), digest_size=hashlib.blake2b.SALT_SIZE).digest()
     return _hasher(key, _OF_IDS, salt)
 

@@ -140,7 +140,7 @@ def _flat_scanner(
 
 
 def json_scanner(paths: Mapping[str, tuple[str, ...]]) -> Callable[[bytes], dict[str, str]]:
-    """What finds the values at `paths` in a document's bytes.
+    """A function that finds the values at `paths` in a document's bytes.
 
     It raises `msgspec.DecodeError` for what msgspec does not take for JSON.
     """

@@ -108,7 +108,7 @@ class DeferredProcessor(SpanProcessor):
         return getattr(self._made.get("processor"), "span_exporter", None)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Hand on what a sampled span has become."""
+        """Pass an ended span on, if it is sampled."""
         processor = self._made.get("processor")
         if processor is None:
             if self._is_shut_down:
@@ -166,7 +166,7 @@ def _resource(app_name: str) -> Resource:
 
 
 def _check_batching() -> None:
-    """Say now what BatchSpanProcessor would say at the first span."""
+    """Raise now the error that BatchSpanProcessor would raise at the first span."""
     values = {}
     for variable in _BATCH_VARIABLES:
         text = os.environ.get(variable, "").strip()

@@ -82,7 +82,7 @@ class OTLPSpanExporter(OfficialExporter):
         ):
             self.reason = "the official exporter does not call encode_spans"
         if not self.reason:
-            # The official export itself, all of it, but for the one function it calls.
+            # The official `export`, unchanged, with our function under the name of its encoder.
             names = {**export.__globals__, _ENCODE: self._encode}
             self._bodytrace_export: Callable[..., SpanExportResult] = FunctionType(
                 export.__code__, names, closure=export.__closure__

@@ -26,7 +26,7 @@ _running: dict[str, Token[Context]] = {}
 
 
 def trace_tasks() -> None:
-    """Send the trace along with every task, and run every task inside it; any further call is none.
+    """Send the trace along with every task, and run every task inside it. Further calls do nothing.
 
     OpenTelemetry's own Celery instrumentation may be on as well: its spans stay the current ones.
     """

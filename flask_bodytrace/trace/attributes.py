@@ -73,7 +73,7 @@ def request_attributes(environ: WSGIEnvironment, method: str, redactor: Redactor
     if client:
         peer, peer_port = client, get("REMOTE_PORT", "")
         if "werkzeug.proxy_fix.orig" in environ:
-            # Whoever is connected is the proxy; the client is whom the proxy names.
+            # The peer is the proxy; the client is the address that the proxy names.
             peer = environ["werkzeug.proxy_fix.orig"].get("REMOTE_ADDR") or client
         attributes["client.address"] = client
         attributes["network.peer.address"] = peer

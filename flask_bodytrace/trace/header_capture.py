@@ -22,7 +22,7 @@ from .redact import REDACTED, Redactor
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# Whatever the patterns say: ``.*`` asks for all headers, not for what opens doors.
+# Hidden whatever the patterns say: ``.*`` asks for all headers, not for credentials.
 _SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
 
 

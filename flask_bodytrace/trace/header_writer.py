@@ -113,7 +113,7 @@ class HeaderWriter:
 
 
 def without(headers: Iterable[Header], written: Written) -> list[Header]:
-    """`headers` as they were before somebody wrote `written` there, with whatever ids."""
+    """`headers` without the trace headers that were written there before, whatever their ids."""
     names = {name.lower() for name, _ in written}
     if X_TRACE_ID.lower() in names:
         # The parent's id is there for some requests and missing for others.

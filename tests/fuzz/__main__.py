@@ -10,9 +10,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.body.servers import missing, serving
-from tests.fuzz.differences import MOUNTS, SERVERS, explanation, outcome
-from tests.fuzz.raw import raw_request
+from tests.body.servers import missing
+from tests.fuzz.differences import SERVERS, compare
 
 
 def main(count: int, first: int = 0) -> int:
@@ -23,18 +22,12 @@ def main(count: int, first: int = 0) -> int:
             print(f"{name}: skipped, {reason}")
             continue
         reasons: Counter[str] = Counter()
-        with tempfile.TemporaryDirectory() as folder, serving(name, Path(folder)) as server:
-            for seed in range(first, first + count):
-                raw = raw_request(seed)
-                stock = outcome(server, raw, "/stock")
-                # One of ours for each: seeds are many.
-                mount = MOUNTS[seed % len(MOUNTS)]
-                ours = outcome(server, raw, mount)
-                reason = explanation(name, raw, stock, ours)
-                if reason is None:
+        with tempfile.TemporaryDirectory() as folder:
+            for each in compare(name, range(first, first + count), Path(folder)):
+                if each.reason is None:
                     unexplained += 1
-                    print(f"{name}{mount} {raw}\n    stock {stock}\n    ours  {ours}", flush=True)
-                reasons[reason or "NOT EXPLAINED"] += 1
+                    print(f"{name}{each}", flush=True)
+                reasons[each.reason or "NOT EXPLAINED"] += 1
         for reason, times in reasons.most_common():
             print(f"{name}: {times} {reason}", flush=True)
     return unexplained

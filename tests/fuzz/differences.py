@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.body.servers import Answer, Connection, Server
-from tests.fuzz.raw import RawRequest
+from tests.body.servers import Answer, Connection, Server, serving
+from tests.fuzz.raw import RawRequest, raw_request
 
 SERVERS = ("gunicorn-gthread", "werkzeug", "waitress", "cheroot", "uwsgi")
 MOUNTS = ("", "/ids", "/reject")
@@ -26,6 +27,38 @@ class Outcome:
 
     status: int
     body: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One request to both; `reason` says why the answers differ, None if nothing explains it."""
+
+    raw: RawRequest
+    mount: str
+    stock: Outcome
+    ours: Outcome
+    reason: str | None
+
+    def __str__(self) -> str:
+        return f"{self.mount} {self.raw}\n    stock {self.stock}\n    ours  {self.ours}"
+
+
+def compare(name: str, seeds: Iterable[int], folder: Path) -> Iterator[Compared]:
+    """Send the requests of these seeds to a server of this name, one after the other."""
+    left = iter(seeds)
+    while True:
+        with serving(name, folder) as server:
+            for seed in left:
+                raw = raw_request(seed)
+                mount = MOUNTS[seed % len(MOUNTS)]
+                stock, ours = outcome(server, raw, "/stock"), outcome(server, raw, mount)
+                yield Compared(raw, mount, stock, ours, explanation(name, raw, stock, ours))
+                if -1 in {stock.status, ours.status}:
+                    # Stock's threads do not only wait: Werkzeug's loops over some broken chunks,
+                    # and takes all the memory there is. So another server goes on.
+                    break
+            else:
+                return
 
 
 def outcome(server: Server, raw: RawRequest, mount: str) -> Outcome:
@@ -96,7 +129,7 @@ _RULES: list[tuple[str, Rule]] = [
     (
         "a Content-Length that is no number: 400, not an empty body",
         lambda _server, raw, stock, ours: (
-            raw.framing == "odd length" and (stock.status, ours.status) == (200, 400)
+            raw.framing == "odd length" and stock.status in {200, 500} and ours.status == 400
         ),
     ),
     (

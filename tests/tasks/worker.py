@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 
 from flask_bodytrace import current_trace
 from flask_bodytrace.tasks.celery import trace_tasks
@@ -23,6 +23,13 @@ if FOLDER:
         "control_folder": FOLDER + "/control",
     }
 trace_tasks()
+
+
+@signals.setup_logging.connect
+def leave_logging_alone(**_: Any) -> None:
+    """Else Celery sets up the logging of the whole process, other tests' included."""
+
+
 _log = logging.getLogger("tests.tasks")
 _log.setLevel(logging.INFO)
 

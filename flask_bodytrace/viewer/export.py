@@ -20,6 +20,9 @@ _UNPRINTABLE = re.compile(r"[^!-~]+")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _HEADER = re.compile(r"[a-z0-9-]{1,100}")
 _REQUEST_HEADER = "http.request.header."
+_BODY = "http.request.body"
+_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,80}")
+_CONTENT_TYPE = frozenset({f"{_REQUEST_HEADER}content-type", f"{_REQUEST_HEADER}content_type"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 # What curl sets itself, and what would make the repetition part of the first trace.
 _NOT_REPEATED = frozenset(
@@ -74,8 +77,8 @@ def _label(text: str) -> str:
 def curl(root: Span) -> str | None:
     """The command that repeats a request, as far as its span tells; None if it is no HTTP request.
 
-    Bodies and secrets are not on spans: a comment says what is left to fill in. Nothing that a span
-    says can become an option, another command or a file that curl reads.
+    The body is there if it was captured, whole and as text; a comment says what is left to fill in.
+    Nothing that a span says can become an option, another command or a file that curl reads.
     """
     found = root.attributes
     method = str(found.get("http.request.method") or found.get("http.method") or "")
@@ -85,6 +88,9 @@ def curl(root: Span) -> str | None:
         return None
     lines = [f"curl -i -g {'' if method == 'GET' else f'-X {method} '}{shlex.quote(url)}"]
     redactor = Redactor()
+    body, kind = _body(root)
+    if kind and not any(name.lower() in _CONTENT_TYPE for name in found):
+        lines.append(f"  -H {shlex.quote(f'content-type: {kind}')}")
     for name, value in found.items():
         header = name.removeprefix(_REQUEST_HEADER).replace("_", "-")
         if header == name or header in _NOT_REPEATED or not _HEADER.fullmatch(header):
@@ -94,14 +100,43 @@ def curl(root: Span) -> str | None:
             text = REDACTED if secret else display.text(one)
             text = _UNPRINTABLE.sub(" ", text)
             lines.append(f"  -H {shlex.quote(f'{header}: {text}')}")
-    if method in {"POST", "PUT", "PATCH"}:
+    if body is not None:
+        # Other than --data, it never takes an "@" in front for a file to read.
+        lines.append(f"  --data-raw {shlex.quote(body)}")
+    elif method in {"POST", "PUT", "PATCH"}:
         lines.append("  --data-binary @body")
     command = " \\\n".join(lines) + "\n"
-    if method in {"POST", "PUT", "PATCH"}:
+    if body is None and method in {"POST", "PUT", "PATCH"}:
         command = "# The body is not on the span: put it into a file named body.\n" + command
     if REDACTED in command:
         command = f"# Fill in what is {REDACTED}.\n" + command
     return command
+
+
+def _body(span: Span) -> tuple[str | None, str]:
+    """What was captured of the request's body, if a command can send it; and its media type.
+
+    Not what is cut, nor a form with files, of which only names and sizes are kept, nor what holds
+    characters that a terminal would obey.
+    """
+    for event in span.events:
+        if event.name != _BODY:
+            continue
+        said = event.attributes.get(f"{_REQUEST_HEADER}content-type")
+        first = said[0] if isinstance(said, list) and said else said
+        kind = first if isinstance(first, str) and _MEDIA_TYPE.fullmatch(first) else ""
+        content = event.attributes.get(f"{_BODY}.content")
+        # A form with files is captured as JSON, and its type means nothing without a boundary.
+        if kind.startswith("multipart/"):
+            return None, ""
+        can_be_sent = (
+            isinstance(content, str)
+            and not event.attributes.get("bodytrace.body.truncated")
+            and display.plain(content.replace("\r", " ")) == content.replace("\r", " ")
+            and not any("\ud800" <= character <= "\udfff" for character in content)
+        )
+        return (content if can_be_sent and isinstance(content, str) else None), kind
+    return None, ""
 
 
 def _url(span: Span) -> str:

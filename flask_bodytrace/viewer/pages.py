@@ -28,6 +28,7 @@ from .search import Filter
 from .servicemap import count_calls
 from .store import Trace, TraceStore
 from .summary import root_of
+from .terms import asking_for
 from .waterfall import Row, Waterfall, waterfall
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Viewer:
             "clock": display.clock,
             "day": display.day,
             "text": display.text,
+            "asking": lambda pair: asking_for(*pair),
         }
         self._files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
         self._colours: dict[str, int] = {}
@@ -178,7 +180,7 @@ class Viewer:
         version = self.store.version
         everything = self.store.summaries()
         wanted = Filter.read(request.args)
-        found = wanted.of(everything)
+        found = wanted.of(self.store, everything)
         page = max(request.args.get("page", 1, type=int), 1)
         start = (page - 1) * _ON_A_PAGE
         shown = found[start : start + _ON_A_PAGE]

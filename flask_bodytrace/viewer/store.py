@@ -12,6 +12,7 @@ from time import monotonic
 
 from msgspec import Struct
 
+from .index import Index, index_of
 from .model import LogRecord, Span, weigh, weigh_resource
 from .summary import Summary, summarize
 
@@ -24,12 +25,15 @@ class Limits:
     :param items: spans and log records of all traces.
     :param trace_items: spans and log records of one trace; more are counted, not kept.
     :param bytes: of memory, as `weigh` estimates it.
+    :param index: bytes of memory besides, for what has been searched; what does not fit is made
+        anew for each search.
     """
 
     traces: int = 5_000
     items: int = 50_000
     trace_items: int = 10_000
     bytes: int = 64 << 20
+    index: int = 32 << 20
 
 
 class Trace(Struct, frozen=True):
@@ -45,6 +49,7 @@ class Trace(Struct, frozen=True):
 class _Kept:
     __slots__ = (
         "changed",
+        "index",
         "left_out",
         "logs",
         "resources",
@@ -66,6 +71,7 @@ class _Kept:
         self.version = 0
         self.changed = 0.0
         self.summary: Summary | None = None
+        self.index: Index | None = None
 
     def summarize(self, business_ids: frozenset[str]) -> Summary:
         if self.summary is None:
@@ -89,6 +95,7 @@ class TraceStore:
         self._traces: dict[str, _Kept] = {}
         self._items = 0
         self._size = 0
+        self._indexed = 0
         self._version = 0
 
     def _reset_lock(self) -> None:
@@ -127,6 +134,7 @@ class TraceStore:
                 trace.version = self._version
                 trace.changed = now
                 trace.summary = None
+                self._forget_index(trace)
                 self._add(trace, item)
 
     def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
@@ -167,6 +175,33 @@ class TraceStore:
             del self._traces[oldest.trace_id]
             self._items -= len(oldest.spans) + len(oldest.logs)
             self._size -= oldest.size
+            self._forget_index(oldest)
+
+    def _forget_index(self, trace: _Kept) -> None:
+        if trace.index is not None:
+            self._indexed -= trace.index.size
+            trace.index = None
+
+    def index(self, trace_id: str) -> Index | None:
+        """What can be searched of a trace; None if it is not, or no longer, here."""
+        with self._lock:
+            kept = self._traces.get(trace_id)
+            if kept is None:
+                return None
+            if kept.index is not None:
+                return kept.index
+            spans = list(kept.spans.values())
+            logs = list(kept.logs)
+            version = kept.version
+        # Made without the lock: a large trace takes a while, and spans go on coming in.
+        made = index_of(spans, logs)
+        with self._lock:
+            is_news = self._traces.get(trace_id) is kept and kept.index is None
+            fits = self._indexed + made.size <= self._limits.index
+            if is_news and fits and kept.version == version:
+                kept.index = made
+                self._indexed += made.size
+        return made
 
     def trace(self, trace_id: str) -> Trace | None:
         """One trace, its spans by start time; None if it is not, or no longer, here."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from .model import Span, Value
+from .model import Attributes, Span, Value
 
 _ID_NAME = re.compile(r".*(?:[._-]id|[a-z]Id|[a-z]ID)")
 # Ids of machinery, by OpenTelemetry's semantic conventions: nobody looks a trace up by them.
@@ -15,6 +15,8 @@ _MACHINERY = re.compile(
     r"(?:aws|azure|cloud|container|cpu|db|device|faas|gcp|gen_ai|host|k8s|messaging|network|nodejs"
     r"|os|process|rpc|service|telemetry|thread|tls|vcs|webengine)\."
 )
+IDS = "bodytrace.ids"
+"""An attribute, of a resource or a span, that lists which attributes are business ids."""
 _MAX_IDS = 64
 _MAX_VALUE = 256
 
@@ -76,13 +78,22 @@ def summarize(
     services: dict[str, None] = {root.service: None}
     ids: dict[tuple[str, str], None] = {}
     start, end, errors = root.start, root.end, 0
+    declared: dict[int, frozenset[str]] = {}
     for span in spans.values():
         services[span.service] = None
         start = min(start, span.start)
         end = max(end, span.end)
         errors += span.failed
+        if len(ids) >= _MAX_IDS:
+            continue
+        known = declared.get(id(span.resource))
+        if known is None:
+            known = business_ids | _names_in(span.resource)
+            declared[id(span.resource)] = known
+        if IDS in span.attributes:
+            known |= _names_in(span.attributes)
         for name, value in span.attributes.items():
-            if len(ids) < _MAX_IDS and _is_business_id(name, value, business_ids):
+            if len(ids) < _MAX_IDS and _is_business_id(name, value, known):
                 ids[name, str(value)[:_MAX_VALUE]] = None
     return Summary(
         trace_id=trace_id,
@@ -98,6 +109,16 @@ def summarize(
         complete=root.parent_id is None,
         left_out=left_out,
     )
+
+
+def _names_in(attributes: Attributes) -> frozenset[str]:
+    """The attributes that a service says are business ids: a list of names, or one with commas."""
+    found = attributes.get(IDS)
+    if isinstance(found, str):
+        found = [name.strip() for name in found.split(",")]
+    if not isinstance(found, list):
+        return frozenset()
+    return frozenset(name for name in found[:_MAX_IDS] if isinstance(name, str))
 
 
 def _is_business_id(name: str, value: Value, known: frozenset[str]) -> bool:

@@ -107,6 +107,40 @@ def test_filters(filled: Viewer, page: Page) -> None:
     assert page.inner_text(".empty h2") == "No trace matches"
 
 
+def test_ids_services_and_status_filter_by_a_click_and_back_keeps_it(
+    filled: Viewer, page: Page
+) -> None:
+    page.goto(filled.url)
+    page.click(".traces a.id:has-text('u-3')")
+    page.wait_for_url("**/?q=user.id%3Du-3")
+    assert names(page) == ["GET /health"]
+    page.go_back()
+    page.click(".traces a.service:has-text('stock')")
+    page.wait_for_url("**/?service=stock")
+    page.click(".traces a.status:has-text('500')")
+    page.wait_for_url("**/?service=stock&status=500")
+    assert names(page) == ["POST /orders"]
+    page.click(".traces .what a")
+    page.wait_for_url("**/trace/*")
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/?service=stock&status=500")
+    page.click(".traces .what a")
+    page.wait_for_url("**/trace/*")
+    page.go_back()
+    page.wait_for_url("**/?service=stock&status=500")
+    page.click(".traces .what a")
+    page.click(".crumbs a:has-text('Traces')")
+    page.wait_for_url("**/?service=stock&status=500")
+    page.click("th a:has-text('Duration')")
+    page.wait_for_url("**/?service=stock&status=500&sort=-duration")
+    assert page.get_attribute("th:has-text('Duration')", "aria-sort") == "descending"
+    page.goto(f"{filled.url}/trace/{TRACE}/span/{3:016x}")
+    page.hover("text=SKU-1")
+    page.click(".attributes > div:has-text('sku') .find")
+    page.wait_for_url("**/?q=sku%3DSKU-1")
+    assert names(page) == ["POST /orders"]
+
+
 def test_the_waterfall_nests_marks_and_places(filled: Viewer, page: Page) -> None:
     page.goto(filled.url)
     page.click("a:has-text('POST /orders')")

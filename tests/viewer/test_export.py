@@ -9,7 +9,7 @@ import pytest
 
 from flask_bodytrace.viewer import export
 from flask_bodytrace.viewer.layout import lay_out
-from flask_bodytrace.viewer.model import Span
+from flask_bodytrace.viewer.model import Event, Span
 from flask_bodytrace.viewer.servicemap import count_calls
 
 NASTY = "a'; rm -rf / #\n\"$(id)`id`<script>%%end\x1b[2J\u202e"
@@ -69,6 +69,54 @@ def test_nothing_in_a_span_becomes_a_command_or_an_option(
     assert all(flag == "-H" for flag in words[5:-2:2])
     assert not any(value.startswith(("@", "-")) for value in words[6:-2:2])
     assert "\x1b" not in command
+
+
+def with_body(make_span: Callable[..., Span], content: str, **more: Any) -> Span:
+    kind = more.pop("kind", "application/json")
+    captured = {
+        "http.request.body.content": content,
+        "http.request.header.content-type": [kind],
+        **more,
+    }
+    span = request(make_span)
+    return make_span(
+        attributes=span.attributes, events=[Event("http.request.body", span.start, captured)]
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ['{"a":"b"}', "@/etc/passwd", "-o/tmp/x", "it's $(id) `id` \\", '{\n "é": "订单"}']
+)
+def test_curl_sends_the_captured_body_as_it_is(
+    make_span: Callable[..., Span], content: str
+) -> None:
+    command = export.curl(with_body(make_span, content))
+    assert command is not None
+    assert arguments_of(command)[5:] == [
+        "-H", "content-type: application/json", "--data-raw", content,
+    ]  # fmt: skip
+    assert "#" not in command
+
+
+@pytest.mark.parametrize(
+    ("content", "more"),
+    [
+        ('{"a":', {"bodytrace.body.truncated": True}),
+        ("\x1b[2J", {}),
+        ("\u202e", {}),
+        ("\ud800", {}),
+        ('{"file":{"filename":"x"}}', {"kind": "multipart/form-data"}),
+        ("{}", {"kind": "text/x\nX-Other: 1", "bodytrace.body.truncated": True}),
+    ],
+)
+def test_curl_leaves_a_body_to_fill_in_that_cannot_be_sent_as_it_was(
+    make_span: Callable[..., Span], content: str, more: dict[str, Any]
+) -> None:
+    command = export.curl(with_body(make_span, content, **more))
+    assert command is not None
+    assert command.startswith("# The body is not on the span")
+    assert arguments_of(command)[-2:] == ["--data-binary", "@body"]
+    assert "X-Other" not in command
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ const help = document.getElementById("help");
 
 // Rows
 
-const rows = () => [...document.querySelectorAll("[data-row] a:not(.id)")];
+const rows = () => [...document.querySelectorAll("[data-row] a:not(.pick, .id)")];
 
 function step(by) {
   const found = rows();
@@ -27,6 +27,19 @@ function nextError() {
   if (!failed.length) return;
   const at = found.indexOf(document.activeElement);
   focusRow(failed.find((link) => found.indexOf(link) > at) ?? failed[0]);
+}
+
+// The filter of the list is kept for this tab: links back to the list, and Esc, bring it along.
+
+const list = main.dataset.list;
+if (location.pathname === list) {
+  sessionStorage.setItem("bodytrace-filter", location.search);
+} else {
+  const kept = sessionStorage.getItem("bodytrace-filter") ?? "";
+  if (main.dataset.up === list) main.dataset.up = list + kept;
+  for (const link of document.querySelectorAll(".crumbs a")) {
+    if (link.getAttribute("href") === list) link.href = list + kept;
+  }
 }
 
 // Keys
@@ -111,6 +124,9 @@ async function refresh() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   const part = fresh.getElementById("live");
   if (!part) return;
+  for (const link of part.querySelectorAll(".crumbs a")) {
+    if (link.getAttribute("href") === list) link.href = list + (sessionStorage.getItem("bodytrace-filter") ?? "");
+  }
   const focused = document.activeElement?.getAttribute("href");
   const before = new Set([...document.querySelectorAll("tr[data-row]")].map(key));
   document.getElementById("live").replaceWith(document.adoptNode(part));

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from opentelemetry import context, propagate
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
-    from example_app.events.bus import Consumer
+    from example_app.events.bus import Consumer, Delivery
     from example_app.events.event import Event
 
     Handler = Callable[[Event], None]
@@ -31,7 +32,8 @@ class EventLoop:
     """Handles events on a thread of its own, one after the other.
 
     An event whose handler raises is tried again until it succeeds, and holds up those behind it:
-    none is lost. Handlers must take an event they have seen before for done.
+    none is lost. Handlers must take an event they have seen before for done. The thread survives
+    whatever the engine raises: it waits and asks again.
 
     :param handlers: by topic; events of other topics are passed over.
     """
@@ -54,21 +56,30 @@ class EventLoop:
             thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            for delivery in self._consumer.poll(_POLL_S):
-                handler = self._handlers.get(delivery.event.topic)
-                if handler is not None and not self._until_done(delivery.event, handler):
-                    return
-                self._consumer.commit(delivery)
+        polled: list[Delivery] = []
 
-    def _until_done(self, event: Event, handler: Handler) -> bool:
-        """Handle `event`; False if told to stop before that worked."""
+        def poll() -> None:
+            polled[:] = self._consumer.poll(_POLL_S)
+
+        while self._until_done("polling", poll):
+            for delivery in polled:
+                event = delivery.event
+                handler = self._handlers.get(event.topic)
+                if handler is not None and not self._until_done(
+                    f"{event.topic} of {event.key}", partial(self._handle, event, handler)
+                ):
+                    return
+                if not self._until_done("committing", partial(self._consumer.commit, delivery)):
+                    return
+
+    def _until_done(self, what: str, step: Callable[[], None]) -> bool:
+        """Take `step`, again while it raises; False if told to stop before that worked."""
         pause = _FIRST_RETRY_S
         while not self._stop.is_set():
             try:
-                self._handle(event, handler)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the event must not be lost
-                _log.warning("%s of %s is tried again: %s", event.topic, event.key, error)
+                step()
+            except Exception as error:  # noqa: BLE001 - whatever it is, no event must be lost
+                _log.warning("%s is tried again: %s: %s", what, type(error).__name__, error)
                 self._stop.wait(pause)
                 pause = min(2 * pause, _LAST_RETRY_S)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from example_app.orders.shards import Shard
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _BATCH = 100
 
 
@@ -215,7 +217,17 @@ class SqliteOrderStore:
 
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken."""
-        return sum(_drain(database, publish) for database in self._databases.values())
+        published, errors = 0, []
+        for database in self._databases.values():
+            try:
+                published += _drain(database, publish)
+            except Exception as error:  # noqa: BLE001 - the other databases go on; raised below
+                errors.append(error)
+        if errors and not published:
+            raise errors[0]
+        for each in errors:
+            _log.warning("the outbox of one database waits: %s", each)
+        return published
 
     def unpublished(self) -> int:
         """Return the number of events in the outbox."""
@@ -257,8 +269,10 @@ def _drain(database: _Database, publish: Callable[[Sequence[Event]], None]) -> i
         if not rows:
             return published
         publish([msgspec.json.decode(row.event, type=Event) for row in rows])
+        # Exactly these: a slower transaction may have stored one before the last of them meanwhile.
+        positions = [row.position for row in rows]
         with database.engine.begin() as connection:
-            connection.execute(outbox.delete().where(outbox.c.position <= rows[-1].position))
+            connection.execute(outbox.delete().where(outbox.c.position.in_(positions)))
         published += len(rows)
 
 

@@ -220,3 +220,54 @@ def test_an_event_that_cannot_be_handled_is_kept_when_the_loop_stops(tmp_path: P
         with EventLoop(consumer, {PLACED: fail}, tracer).running():
             assert tried.wait(20)
         assert [event.key for event in events_of(consumer.poll(0))] == ["A1"]
+
+
+class Troubled:
+    """An engine that raises, once at each step, before it does what it is asked for."""
+
+    system, group = "memory", "one"
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.left = [Delivery(event, number) for number, event in enumerate(events)]
+        self.raises = {"poll": 2, "commit": 2}
+        self.committed: list[Delivery] = []
+        self.done = threading.Event()
+
+    def _trouble(self, step: str) -> None:
+        if self.raises[step]:
+            self.raises[step] -= 1
+            raise OSError(f"no broker for {step}")
+
+    def poll(self, timeout_s: float) -> Sequence[Delivery]:
+        self._trouble("poll")
+        if not self.left:
+            self.done.wait(timeout_s)
+        polled, self.left = self.left, []
+        return polled
+
+    def commit(self, delivery: Delivery) -> None:
+        self._trouble("commit")
+        self.committed.append(delivery)
+        if delivery.position == 2:
+            self.done.set()
+
+    def close(self) -> None: ...
+
+
+def test_the_loop_survives_an_engine_that_raises() -> None:
+    events = [numbered(number) for number in range(3)]
+    consumer = Troubled(events)
+    handled: list[Event] = []
+    with recorded() as (tracer, _), EventLoop(consumer, {PLACED: handled.append}, tracer).running():
+        assert consumer.done.wait(20)
+    assert handled == events
+    assert events_of(consumer.committed) == events
+    assert consumer.raises == {"poll": 0, "commit": 0}
+
+
+def test_a_loop_whose_engine_stays_away_stops_at_once() -> None:
+    consumer = Troubled([])
+    consumer.raises["poll"] = 1_000_000
+    with recorded() as (tracer, _), EventLoop(consumer, {}, tracer).running():
+        pass
+    assert consumer.committed == []

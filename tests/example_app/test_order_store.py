@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -54,8 +55,6 @@ def test_an_id_is_taken_once_by_a_user(store: SqliteOrderStore) -> None:
 
 
 def test_an_order_is_in_its_users_table(store: SqliteOrderStore, tmp_path: Path) -> None:
-    import sqlite3
-
     store.add(STORED, event())
 
     shard = Router().shard_of("U1")
@@ -124,3 +123,22 @@ def test_orders_and_events_outlive_the_store(tmp_path: Path) -> None:
     with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
         assert store.get("U1", "A1") == STORED
         assert len(published(store)) == 1
+
+
+def test_one_database_that_is_down_holds_up_no_events_of_others(
+    store: SqliteOrderStore, tmp_path: Path
+) -> None:
+    for number in range(40):
+        store.add(stored(f"A{number}", f"U{number}"), event(order_id=f"A{number}"))
+    broken = min((tmp_path / "orders").glob("*.db"))
+    found: list[Event] = []
+    with closing(sqlite3.connect(broken)) as database:
+        (held,) = database.execute("SELECT count(*) FROM outbox").fetchone()
+        database.execute("ALTER TABLE outbox RENAME TO away")
+        database.commit()
+        assert store.drain(found.extend) == 40 - held
+        database.execute("ALTER TABLE away RENAME TO outbox")
+        database.commit()
+    assert 0 < held < 40
+    assert store.drain(found.extend) == held
+    assert {each.key for each in found} == {f"A{number}" for number in range(40)}

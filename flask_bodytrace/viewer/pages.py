@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ class Viewer:
 
     def _page(self, urls: MapAdapter, template: str, status: int = 200, **values: Any) -> Response:
         html = self._templates.get_template(template).render(
-            url=urls.build,
+            url=partial(_link, urls),
             colour=self._colour,
             store=self.store,
             needs_token=self._access.needs_token,
@@ -378,3 +379,12 @@ def _parent(row: Row, whole: Waterfall) -> Span | None:
 
 def _curl(trace: Trace) -> str | None:
     return export.curl(root_of({span.span_id: span for span in trace.spans}))
+
+
+def _link(urls: MapAdapter, page: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """The address of a page; what no encoding holds, half a surrogate pair, becomes ``?``."""
+    encodable = {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in (arguments or {}).items()
+    }
+    return urls.build(page, encodable)

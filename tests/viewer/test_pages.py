@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -125,3 +125,15 @@ def test_a_long_list_is_cut_into_pages() -> None:
     assert "Newer" not in browser.get("/").text
     assert "Older" not in browser.get("/?page=3").text
     assert browser.get("/?page=nonsense").text.count("<tr data-row") == 100
+
+
+def test_names_that_no_encoding_holds_can_be_linked(make_span: Callable[..., Span]) -> None:
+    store = TraceStore()
+    store.add([make_span(service="\ud800", name="\udfff", attributes={"order.id": "\udead"})])
+    browser = client(store)
+    (summary,) = store.summaries()
+    trace = store.trace(summary.trace_id)
+    assert trace is not None
+    one = f"/trace/{summary.trace_id}"
+    for path in ("/", one, f"{one}/span/{trace.spans[0].span_id}", "/map", f"{one}/export"):
+        assert browser.get(path).status_code == 200, path

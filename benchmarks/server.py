@@ -28,6 +28,11 @@ class Load:
     throughput: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
 
+    def add(self, throughput: float, p99: float) -> None:
+        """Add one round."""
+        self.throughput.append(throughput)
+        self.p99.append(p99)
+
 
 def application(subject: str, sampler: str) -> subjects.Wsgi:
     """What gunicorn loads."""
@@ -47,9 +52,7 @@ def measure(
         for name in names:
             with serving(name, sampler) as port:
                 warm(port, sampler)
-                throughput, p99 = wrk(port, sampler, seconds=seconds, connections=connections)
-            results[name].throughput.append(throughput)
-            results[name].p99.append(p99)
+                results[name].add(*wrk(port, sampler, seconds=seconds, connections=connections))
     return results
 
 
@@ -61,7 +64,7 @@ EXPORTED = {
     "ours": ("ours", "own"),
     "ours_full": ("ours_full", "own"),
 }
-"""Who makes the spans, and who exports them."""
+"""For `measure_exported`, by row: who makes the spans, and who exports them (`subjects`)."""
 
 
 def measure_exported(*, rounds: int, seconds: int) -> dict[str, Load]:
@@ -73,9 +76,8 @@ def measure_exported(*, rounds: int, seconds: int) -> dict[str, Load]:
                 environment = {**variables, "BENCH_EXPORT": export}
                 with serving(subject, "always", environment) as port:
                     warm(port, "always")
-                    throughput, p99 = wrk(port, "always", seconds=seconds, connections=CONNECTIONS)
-                results[name].throughput.append(throughput)
-                results[name].p99.append(p99)
+                    load = wrk(port, "always", seconds=seconds, connections=CONNECTIONS)
+                results[name].add(*load)
     return results
 
 
@@ -89,9 +91,8 @@ def concurrency(
             with serving(name, "always") as port:
                 warm(port, "always")
                 for level in levels:
-                    throughput, p99 = wrk(port, "always", seconds=seconds, connections=level)
-                    results[level][name].throughput.append(throughput)
-                    results[level][name].p99.append(p99)
+                    load = wrk(port, "always", seconds=seconds, connections=level)
+                    results[level][name].add(*load)
     return results
 
 

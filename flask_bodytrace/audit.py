@@ -1,7 +1,11 @@
-"""What an audit log needs: request bodies as text, without their secrets.
+"""What an audit log needs: request bodies as text, with secrets hidden.
 
-capture = BodyCapture(limit=4096, redactor=Redactor(["iban"]), always=True)
-log.info("order", body=capture.content(request.get_data(), request.content_type))
+For example::
+
+    capture = BodyCapture(limit=4096, redactor=Redactor(["iban"]), always=True)
+    log.info("order %s", capture.content(request.get_data(), request.content_type))
+
+``docs/settings.md`` says what is hidden, and what is not yet.
 """
 
 from __future__ import annotations

@@ -232,15 +232,15 @@ def watch(session: S) -> S:
     :param session: a `requests.Session`, `httpx.Client` or `httpx.AsyncClient`.
     :raises TypeError: it is none of them.
     """
-    return sessions.watch(session, _for_request)
+    return sessions.watch(session, _recorder)
 
 
 def unwatch(session: object) -> None:
     """Leave `session` as it was before `watch`."""
-    sessions.unwatch(session, _for_request)
+    sessions.unwatch(session, _recorder)
 
 
-class _ForRequest:
+class _CallRecorder:
     """Records outbound calls for the request being handled."""
 
     def sending(self, method: str, url: str, headers: MutableMapping[str, str]) -> Any:
@@ -261,7 +261,7 @@ class _ForRequest:
             sent.failed(sent_in(request), error)
 
 
-_for_request = _ForRequest()
+_recorder = _CallRecorder()
 
 
 def sent_in(headers: Mapping[str, Any]) -> tuple[int, int] | None:

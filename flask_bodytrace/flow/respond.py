@@ -113,7 +113,7 @@ def _promised(exchange: Exchange, headers: list[Header]) -> int:
     return -1
 
 
-# Applications use few different ones.
+# An application answers with few different statuses.
 @lru_cache(maxsize=64)
 def _code_of(status: str) -> int:
     return int(status[:3])

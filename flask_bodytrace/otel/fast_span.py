@@ -223,7 +223,7 @@ class FastSpan(_Span):
             made = BoundedList(self._limits.max_links)
         else:
             raise AttributeError(name)
-        # Another thread may have ended it first.
+        # Another thread may have made it first.
         return self.__dict__.setdefault(name, made)
 
     def set_attribute(self, key: str, value: Any) -> None:

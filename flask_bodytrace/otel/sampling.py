@@ -37,8 +37,8 @@ _LOWER_HALF = (1 << 64) - 1
 ALL = 1 << 64
 """The bound below which every trace is sampled."""
 _UNPREDICTABLE = -1
-RANDOM = 0x02
-"""The random flag of W3C Trace Context Level 2; `TraceFlags` has a name for it since 1.41."""
+RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+"""The random flag (W3C Trace Context Level 2)."""
 _SAMPLED = int(TraceFlags.SAMPLED)
 _DELEGATES = (
     "_root",

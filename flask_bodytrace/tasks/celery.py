@@ -21,7 +21,7 @@ from .message import context_of, task_headers
 
 _report = LogOnce("a task's trace is lost at '%s'; the task runs without it")
 _HEADERS = "bodytrace"
-"""One header of the message holds ours: Celery hands all others to the task as attributes."""
+"""The one header of a Celery message that holds all of ours."""
 _running: dict[str, Token[Context]] = {}
 
 

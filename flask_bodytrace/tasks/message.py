@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
@@ -102,7 +102,7 @@ def _read_ids(text: str) -> dict[str, str]:
     return ids
 
 
+# Once a process: making a resource runs its detectors.
+@cache
 def _service_name() -> str:
-    if name := os.environ.get("OTEL_SERVICE_NAME"):
-        return name
     return str(Resource.create().attributes.get(SERVICE_NAME, ""))

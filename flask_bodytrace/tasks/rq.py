@@ -1,7 +1,11 @@
 """RQ: a job's log records and `current_trace` know the request that it comes from.
 
-Queue(connection=redis, job_class=TracedJob)
-Worker(queues, connection=redis, job_class=TracedJob)
+For example::
+
+    Queue(connection=redis, job_class=TracedJob)
+    Worker(queues, connection=redis, job_class=TracedJob)
+
+Both need it: the queue to send the trace, the worker to run inside it.
 """
 
 from __future__ import annotations

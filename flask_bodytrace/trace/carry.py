@@ -23,7 +23,7 @@ R = TypeVar("R")
 def carry(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, to be called elsewhere in the context that is current now.
 
-    What the request's body and ids were stays readable until the request is over.
+    The request's body can be read until the request is over; its ids and trace are known after it.
     """
     context = current()
 

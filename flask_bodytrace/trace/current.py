@@ -85,7 +85,7 @@ answered: ContextVar[RequestTrace | None] = ContextVar("flask_bodytrace.answered
 
 
 frameworks: list[Callable[[], RequestTrace | None]] = []
-"""Ask a web framework for its current request's trace, where OpenTelemetry's context has none."""
+"""Functions that ask a web framework for its current request's trace, for `current_trace`."""
 
 
 def current_trace() -> RequestTrace | None:

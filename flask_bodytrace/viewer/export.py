@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
+from flask_bodytrace.trace.capture import CONTENT, EVENT, TRUNCATED, TYPE
 from flask_bodytrace.trace.redact import REDACTED, Redactor
 
 from . import display
@@ -20,9 +21,9 @@ _UNPRINTABLE = re.compile(r"[^!-~]+")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _HEADER = re.compile(r"[a-z0-9-]{1,100}")
 _REQUEST_HEADER = "http.request.header."
-_BODY = "http.request.body"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,80}")
-_CONTENT_TYPE = frozenset({f"{_REQUEST_HEADER}content-type", f"{_REQUEST_HEADER}content_type"})
+_CONTENT_TYPE = frozenset({TYPE, f"{_REQUEST_HEADER}content_type"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 # What curl sets itself, and what would make the repetition part of the first trace.
 _NOT_REPEATED = frozenset(
@@ -120,22 +121,20 @@ def _body(span: Span) -> tuple[str | None, str]:
     characters that a terminal would obey.
     """
     for event in span.events:
-        if event.name != _BODY:
+        if event.name != EVENT:
             continue
-        said = event.attributes.get(f"{_REQUEST_HEADER}content-type")
+        said = event.attributes.get(TYPE)
         first = said[0] if isinstance(said, list) and said else said
         kind = first if isinstance(first, str) and _MEDIA_TYPE.fullmatch(first) else ""
-        content = event.attributes.get(f"{_BODY}.content")
+        content = event.attributes.get(CONTENT)
         # A form with files is captured as JSON, and its type means nothing without a boundary.
         if kind.startswith("multipart/"):
             return None, ""
-        can_be_sent = (
-            isinstance(content, str)
-            and not event.attributes.get("bodytrace.body.truncated")
-            and display.plain(content.replace("\r", " ")) == content.replace("\r", " ")
-            and not any("\ud800" <= character <= "\udfff" for character in content)
-        )
-        return (content if can_be_sent and isinstance(content, str) else None), kind
+        if not isinstance(content, str) or event.attributes.get(TRUNCATED):
+            return None, kind
+        shown = content.replace("\r", " ")
+        is_safe = display.plain(shown) == shown and not _SURROGATE.search(content)
+        return (content if is_safe else None), kind
     return None, ""
 
 

@@ -30,23 +30,23 @@ class CannotServe(Exception):
     """The address cannot be listened on, or must not be."""
 
 
-PATIENCE = 60.0
-"""Seconds that one request may take to arrive, its headers included."""
+REQUEST_TIMEOUT = 60.0
+"""Seconds in which a whole request has to arrive, its headers included."""
 _IDLE = 30.0
 
 
-class _Arriving(io.RawIOBase):
-    """What a client sends, as long as it sends all of it in time: not a byte now and then."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a connection until a deadline, so that slow senders cannot hold their threads."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._late = monotonic() + PATIENCE
+        self._deadline = monotonic() + REQUEST_TIMEOUT
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Buffer) -> int:
-        left = self._late - monotonic()
+        left = self._deadline - monotonic()
         if left <= 0:
             raise TimeoutError
         self._connection.settimeout(min(left, _IDLE))
@@ -54,12 +54,12 @@ class _Arriving(io.RawIOBase):
 
 
 class _Handler(WSGIRequestHandler):
-    # One that stops sending, or sends for ever, must not hold its thread.
+    # A client that stops sending must not hold its thread.
     timeout = _IDLE
 
     def setup(self) -> None:
         super().setup()
-        self.rfile = io.BufferedReader(_Arriving(self.connection))
+        self.rfile = io.BufferedReader(_DeadlineReader(self.connection))
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: pages that follow along ask every second."""

@@ -102,7 +102,7 @@ def serving(
     name: str, directory: Path, *, threads: int = 8, **environment: str
 ) -> Iterator[Server]:
     """Run a server until the block ends."""
-    port = _free_port()
+    port = free_port()
     module, _, attribute = APPLICATION.partition(":")
     command = [
         part.format(port=port, app=APPLICATION, module=module, name=attribute, threads=threads)
@@ -138,7 +138,7 @@ def serving(
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Not of the range that the kernel gives out: between here and the server, it could."""
     while True:
         port = secrets.choice(range(10_000, 32_000))

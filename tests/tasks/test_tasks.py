@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from flask_bodytrace import BodyTrace, current_trace
 from flask_bodytrace.tasks import in_task, task_headers
 from flask_bodytrace.tasks.message import IDS_HEADER
+from tests.body.servers import free_port
 from tests.tasks import worker
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +119,7 @@ def redis_port(tmp_path: Path) -> Iterator[int]:
     server = shutil.which("redis-server")
     if server is None:
         pytest.skip("redis-server is not installed: apt-get install redis-server")
-    port = secrets.choice(range(10_000, 32_000))
+    port = free_port()
     process = subprocess.Popen(
         [server, "--port", str(port), "--dir", str(tmp_path), "--save", ""],
         stdout=subprocess.DEVNULL,

@@ -18,7 +18,7 @@ from flask_bodytrace.viewer.store import Limits
 
 @pytest.fixture
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(server, "PATIENCE", 0.5)
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 0.5)
     made = server.make(port=0)
     with server.running(made):
         yield made.port

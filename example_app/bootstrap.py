@@ -147,7 +147,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
                     audit_log=audit_log,
-                    redacted=BodyCapture(AUDITED_BYTES, Redactor(), always=True),
+                    redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                     stored=relay.wake,
                 )
             )

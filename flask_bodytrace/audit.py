@@ -2,15 +2,15 @@
 
 For example::
 
-    capture = BodyCapture(limit=4096, redactor=Redactor(["iban"]), always=True)
+    capture = BodyCapture(limit=4096, redactor=Redactor(["loyalty_number"]))
     log.info("order %s", capture.content(request.get_data(), request.content_type))
 
-``docs/settings.md`` says what is hidden, and what is not yet.
+``docs/settings.md`` says what is hidden.
 """
 
 from __future__ import annotations
 
-from .trace.capture import BodyCapture
-from .trace.redact import Redactor
+from .capture.documents import BodyCapture
+from .capture.redactor import Redactor
 
 __all__ = ["BodyCapture", "Redactor"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 from flask import current_app
@@ -68,6 +68,12 @@ def config(state: State) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for key, shown, source in rows:
         click.echo(f"{key:{widths[0]}}  {shown:{widths[1]}}  {source}")
+    if state.settings.capture_body != "never" or state.settings.capture_response != "never":
+        from .flow.plan import body_redactor
+
+        click.echo("\nHidden in captured bodies:")
+        for what, which in body_redactor(state.settings).described():
+            click.echo(f"  {what}: {which}")
 
 
 def _shown(value: Any, unit: str) -> str:
@@ -114,6 +120,36 @@ def trace_id(state: State, key: str) -> None:
     if settings.trace_key in settings.id_hash:
         key = id_hasher(settings.trace_key, settings.hash_key.encode())(key)
     click.echo(f"{derive_trace_id(key, settings.hash_key):032x}")
+
+
+@bodytrace.command("redact", with_appcontext=False)
+@click.argument("file", type=click.File("rb"))
+@click.option("--type", "content_type", help="Media type; by the file's name if not given.")
+@click.option("--response", is_flag=True, help="It is an answer's body, not a request's.")
+@_with_state
+def redact(state: State, file: BinaryIO, content_type: str | None, response: bool) -> None:
+    """Print what the settings let captured of the body in FILE; - is the standard input."""
+    from mimetypes import guess_type
+
+    from .flow.plan import body_capture, body_redactor
+    from .log_once import LogOnce
+
+    if content_type is None:
+        content_type = guess_type(file.name)[0] or "application/json"
+    settings = state.settings
+    capture = body_capture(settings, body_redactor(settings), LogOnce("%s failed"))
+    where = "response" if response else "request"
+    shown = capture.shown(file.read(), content_type, where=where)
+    if shown is None:
+        raise click.ClickException(
+            f"nothing: only size and type are captured of {content_type}; another type is given "
+            "with --type"
+        )
+    click.echo(shown.text)
+    if shown.is_cut:
+        click.echo(f"(cut at BODYTRACE_CAPTURE_LIMIT, {settings.capture_limit} B)", err=True)
+    if not shown.is_parsed:
+        click.echo(f"(not parsed as {content_type}: secrets found by their form only)", err=True)
 
 
 @bodytrace.command("routes", with_appcontext=False)

@@ -13,11 +13,15 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from .capture.record import WHEN
 from .exceptions import ConfigError
 from .ids.rules import Rules, check_rules, parse_rules
 from .trace.headers import FORMS
+
+if TYPE_CHECKING:
+    from .capture.rules import RedactCallback
 
 PREFIX = "BODYTRACE_"
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
@@ -132,6 +136,24 @@ def _setting(
     )
 
 
+def _patterns(value: Any) -> tuple[str, ...]:
+    patterns = _names(value)
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise _Unacceptable(
+                f"regular expressions; {_shorten(pattern)} is none: {error}"
+            ) from None
+    return patterns
+
+
+def _callback(value: Any) -> Any:
+    if callable(value):
+        return value
+    raise _Unacceptable("a function of name, value and where, in Python")
+
+
 Incoming = Literal["continue", "link", "ignore"]
 
 
@@ -169,7 +191,7 @@ class Settings:
         "continue", _incoming, "callers' trace context: continue, link or ignore it"
     )
     excluded_urls: tuple[str, ...] = _setting(
-        (), _names, "regular expressions of URLs without spans"
+        (), _patterns, "regular expressions of URLs without spans"
     )
     response_headers: tuple[str, ...] = _setting(
         ("x-trace",), _choices(*FORMS), "trace headers written on responses"
@@ -181,11 +203,23 @@ class Settings:
     logs: bool = _setting(False, _boolean, "put trace and ids on log records")
 
     capture_body: str = _setting(
-        "never", _choice("never", "errors", "always"), "record redacted bodies as span events"
+        "never", _choice(*WHEN), "when request bodies, without secrets, go on the span"
+    )
+    capture_response: str = _setting(
+        "never", _choice(*WHEN), "when the first bytes of answers, without secrets, go on the span"
     )
     capture_limit: int = _setting(8 << 10, _size, "longer captured bodies are cut", unit="B")
+    capture_only: tuple[str, ...] = _setting(
+        (), _names, "paths to show of captured bodies; everything else is hidden"
+    )
     redact: tuple[str, ...] = _setting(
-        (), _names, "names hidden in captured bodies and query strings, besides the usual ones"
+        (), _names, "names and paths hidden in captured bodies and queries, besides the usual ones"
+    )
+    redact_values: tuple[str, ...] = _setting(
+        (), _patterns, "regular expressions of texts hidden in captured bodies"
+    )
+    redact_callback: RedactCallback | None = _setting(
+        None, _callback, "what it returns is shown instead of a captured value"
     )
 
     relay_calls: bool = _setting(False, _boolean, "pass the subtree of calls on to the caller")
@@ -296,14 +330,6 @@ def _check(settings: Settings) -> None:
             "BODYTRACE_RELAY_CALLS needs BODYTRACE_RESPONSE_HEADERS, which is empty: relayed calls "
             f"are no use without the trace they belong to; set any of {', '.join(FORMS)}"
         )
-    for pattern in settings.excluded_urls:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(
-                f"BODYTRACE_EXCLUDED_URLS has {_shorten(pattern)}, which is no regular "
-                f"expression: {error}"
-            ) from None
 
 
 def _known(given: str, name: str, spell: Callable[[str], str]) -> str:

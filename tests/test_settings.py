@@ -154,7 +154,7 @@ def test_flasks_own_prefixed_environment_agrees(monkeypatch: pytest.MonkeyPatch)
         ),
         (
             {"FLASK_BODYTRACE__CAPTURE_BODIES": "always"},
-            ["did you mean FLASK_BODYTRACE__CAPTURE_BODY", "never, errors, always"],
+            ["did you mean FLASK_BODYTRACE__CAPTURE_BODY", "never, errors, server-errors, always"],
         ),
         ({"FLASK_BODYTRACE_ENABLED": "perhaps"}, ["'perhaps'", "true or false"]),
         ({"FLASK_BODYTRACE_OVER_LIMIT": "drop"}, ["'drop'", "one of pass, reject"]),
@@ -171,7 +171,10 @@ def test_flasks_own_prefixed_environment_agrees(monkeypatch: pytest.MonkeyPatch)
             ["BODYTRACE_ID_HASH needs BODYTRACE_HASH_KEY"],
         ),
         ({"FLASK_BODYTRACE_TRACE_KEY": "x"}, ["BODYTRACE_TRACE_KEY='x' is none of"]),
-        ({"FLASK_BODYTRACE_EXCLUDED_URLS": "("}, ["BODYTRACE_EXCLUDED_URLS has '('"]),
+        (
+            {"FLASK_BODYTRACE_EXCLUDED_URLS": "("},
+            ["BODYTRACE_EXCLUDED_URLS='('", "regular expressions; '(' is none"],
+        ),
         (
             {"FLASK_BODYTRACE_RELAY_CALLS": "1", "FLASK_BODYTRACE_RESPONSE_HEADERS": ","},
             ["BODYTRACE_RELAY_CALLS needs BODYTRACE_RESPONSE_HEADERS"],

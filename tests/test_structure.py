@@ -78,6 +78,7 @@ def test_imports_have_no_cycle() -> None:
 LAYERS = [
     ["exceptions", "log_once", "version"],
     ["body"],
+    ["capture"],
     ["ids"],
     ["otel"],
     ["otlp"],
@@ -146,7 +147,7 @@ def test_only_the_flask_folder_and_what_is_above_imports_flask() -> None:
 
 OPTIONAL = (
     "logs",
-    "trace.capture",
+    "capture.documents",
     "wsgi",
     "cli",
     "checks",
@@ -196,7 +197,7 @@ def test_no_optional_module_is_imported_while_off() -> None:
 
 def test_an_optional_module_is_imported_when_on() -> None:
     found = loaded({"logs": True, "capture_body": "always"})
-    assert {"flask_bodytrace.logs", "flask_bodytrace.trace.capture"} <= found
+    assert {"flask_bodytrace.logs", "flask_bodytrace.capture.record"} <= found
     assert "structlog" not in found
 
 

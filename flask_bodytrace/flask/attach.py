@@ -132,9 +132,11 @@ def _after_request(plan: Plan, hooks: Hooks, *, is_direct: bool) -> Callable[[Re
                 call_hooks("on_response", hooks.on_response, exchange, response)
             if exchange.plan.headers is not None and exchange.writes_headers:
                 _write_headers(exchange, response)
-            exchange.is_complete = (
-                is_direct and type(response.response) is list and not response._on_close
-            )
+            chunks = response.response
+            if is_direct and type(chunks) is list and not response._on_close:
+                exchange.complete = chunks
+            else:
+                exchange.complete = None
         except Exception:  # noqa: BLE001 - the response goes out as it is
             plan.report("after_request")
         return response

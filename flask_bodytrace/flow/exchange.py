@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flask_bodytrace.body.cached import CachedBody
     from flask_bodytrace.calls.relay import RelayedCalls
+    from flask_bodytrace.capture.record import Answer
     from flask_bodytrace.otel.sampling import SpanIds
     from flask_bodytrace.trace.header_writer import Written
     from flask_bodytrace.trace.metrics import Started
@@ -36,7 +37,9 @@ class Exchange(RequestTrace):
 
     # Slots: reading one is quicker than reading a default of the class.
     __slots__ = (
+        "answer",
         "awaits_span",
+        "complete",
         "counted",
         "enclosing",
         "environ",
@@ -46,7 +49,6 @@ class Exchange(RequestTrace):
         "ids_unread",
         "is_bound",
         "is_broken",
-        "is_complete",
         "is_over",
         "is_recording",
         "owns_span",
@@ -78,8 +80,12 @@ class Exchange(RequestTrace):
         self.span = INVALID_SPAN
         self.plan = plan
         self.environ = environ
+        self.answer: Answer | None = None
+        """What is captured of the answer."""
         self.awaits_span = awaits_span
         """Whether somebody else is still to start the server span."""
+        self.complete: list[bytes] | None = None
+        """All of the answer, if it is there and nothing of the application runs to send it."""
         self.counted: Started | None = None
         """What the request was counted under as an active one."""
         self.enclosing: Exchange | None = None
@@ -94,8 +100,6 @@ class Exchange(RequestTrace):
         """Whether the URL was matched."""
         self.is_broken = False
         """Whether an exception reached the server, so that the answer is void."""
-        self.is_complete = False
-        """Whether all of the answer is there, and nothing of the application runs to send it."""
         self.is_over = False
         self.is_recording = False
         """Whether the span takes attributes."""

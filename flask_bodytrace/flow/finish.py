@@ -40,8 +40,8 @@ def end_span(exchange: Exchange) -> None:  # noqa: C901 - one line for each thin
     exchange.is_over = True
     plan = exchange.plan
     try:
-        if plan.capture is not None:
-            capture_body(exchange)
+        if plan.recorder is not None:
+            record_bodies(exchange)
         if not exchange.owns_span:
             return
         span = exchange.span
@@ -78,17 +78,15 @@ def _say_unread(exchange: Exchange, reason: str) -> None:
         exchange.plan.metrics.ids_unread(reason)
 
 
-def capture_body(exchange: Exchange) -> None:
-    """Put the request's body on the span, if settings say so."""
-    capture = exchange.plan.capture
-    status = exchange.status
-    failed = exchange.error is not None or status is None or status >= 500
-    if capture is None or not capture.wants(failed=failed):
+def record_bodies(exchange: Exchange) -> None:
+    """Put the bodies of the request and its answer on the span, if settings say so."""
+    recorder = exchange.plan.recorder
+    if recorder is None or exchange.enclosing is not None or not exchange.span.is_recording():
         return
-    if exchange.enclosing is not None or not exchange.span.is_recording():
-        return
+    raised = exchange.error is not None or exchange.status is None
+    outcome = 500 if raised else exchange.status or 0
     try:
-        capture.record(exchange.span, exchange.body, exchange.environ)
+        recorder.record(exchange.span, exchange.body, exchange.environ, exchange.answer, outcome)
     except Exception:  # noqa: BLE001 - the span ends all the same
         exchange.plan.report("capture")
 
@@ -123,6 +121,7 @@ def finish(exchange: Exchange) -> None:
     # Whoever keeps the trace keeps its ids and baggage, but nothing refers back to it: else each
     # request would wait for the garbage collector.
     exchange.environ = {}
+    exchange.answer = exchange.complete = None
     exchange.start_response = exchange.server_start_response = _is_over
     exchange.id_sources = None
     if BAGGAGE_KEY in exchange.context:

@@ -12,6 +12,7 @@ from opentelemetry.trace import NoOpTracer, get_tracer
 from flask_bodytrace.body.pool import BufferPool
 from flask_bodytrace.body.state import BodyRules
 from flask_bodytrace.body.store import SpillQuota
+from flask_bodytrace.capture.redactor import Redactor
 from flask_bodytrace.exceptions import ConfigError
 from flask_bodytrace.ids.extractor import compile_rules
 from flask_bodytrace.log_once import LogOnce
@@ -27,7 +28,6 @@ from flask_bodytrace.trace.header_capture import (
 )
 from flask_bodytrace.trace.header_writer import HeaderWriter
 from flask_bodytrace.trace.metrics import ServerMetrics
-from flask_bodytrace.trace.redact import Redactor
 from flask_bodytrace.version import __version__
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
     from flask_bodytrace.calls.relay import Relay
+    from flask_bodytrace.capture.documents import BodyCapture
+    from flask_bodytrace.capture.record import BodyRecorder
     from flask_bodytrace.ids.extractor import IdExtractor
     from flask_bodytrace.otel.fast_path import FastPath
     from flask_bodytrace.settings import Settings
-    from flask_bodytrace.trace.capture import BodyCapture
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
@@ -103,16 +104,14 @@ class Plan:
 
     headers: HeaderWriter | None
     metrics: ServerMetrics | None
-    capture: BodyCapture | None
+    recorder: BodyRecorder | None
     redactor: Redactor
     request_headers: HeaderCapture | None
     response_headers: HeaderCapture | None
     logs: bool
     relay: Relay | None
 
-    report: LogOnce = field(
-        default_factory=lambda: LogOnce("tracing failed at '%s'; the request goes on without it")
-    )
+    report: LogOnce
     """Logs what failed in here at one step of a request."""
 
 
@@ -145,13 +144,17 @@ def make_plan(
         metrics = ServerMetrics(sdk.meter_provider(meter_provider, name))
     resource = getattr(provider, "resource", Resource.get_empty())
     service_name = str(resource.attributes.get("service.name", name))
-    redactor = Redactor(settings.redact)
-    capture = None
-    if settings.capture_body != "never":
-        from flask_bodytrace.trace.capture import BodyCapture
+    redactor = body_redactor(settings)
+    report = LogOnce("tracing failed at '%s'; the request goes on without it")
+    recorder = None
+    if settings.capture_body != "never" or settings.capture_response != "never":
+        from flask_bodytrace.capture.record import BodyRecorder
 
-        capture = BodyCapture(
-            settings.capture_limit, redactor, always=settings.capture_body == "always"
+        recorder = BodyRecorder(
+            body_capture(settings, redactor, report),
+            settings.capture_limit,
+            requests=settings.capture_body,
+            responses=settings.capture_response,
         )
     relay = None
     if settings.relay_calls:
@@ -185,13 +188,33 @@ def make_plan(
         span_of=framework.span_of,
         headers=HeaderWriter(settings.response_headers) if settings.response_headers else None,
         metrics=metrics,
-        capture=capture,
+        recorder=recorder,
         redactor=redactor,
         request_headers=request_capture(redactor),
         response_headers=response_capture(redactor),
         logs=settings.logs,
         relay=relay,
+        report=report,
     )
+
+
+def body_redactor(settings: Settings) -> Redactor:
+    """Knows what is secret by the settings of one application."""
+    return Redactor(settings.redact, patterns=settings.redact_values)
+
+
+def body_capture(settings: Settings, redactor: Redactor, report: LogOnce) -> BodyCapture:
+    """Makes text of bodies by the settings of one application."""
+    from flask_bodytrace.capture.documents import BodyCapture
+    from flask_bodytrace.capture.rules import Rules
+
+    rules = Rules(
+        [name for name in settings.redact if "." in name],
+        settings.capture_only,
+        settings.redact_callback,
+        report,
+    )
+    return BodyCapture(settings.capture_limit, redactor, rules)
 
 
 def _body_rules(

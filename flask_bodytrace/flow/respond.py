@@ -10,10 +10,11 @@ from flask_bodytrace.trace.attributes import span_name
 from flask_bodytrace.trace.header_writer import without
 
 from .bind import bind_matched
-from .finish import capture_body, end_span, finish
+from .finish import end_span, finish, record_bodies
 from .response import TracedResponse, is_file
 
 if TYPE_CHECKING:
+    from flask_bodytrace.capture.record import BodyRecorder
     from flask_bodytrace.otel.sampling import SpanIds
     from flask_bodytrace.trace.headers import Header
 
@@ -36,7 +37,7 @@ def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be
             exchange.is_recording or exchange.counted is not None or exchange.relayed is not None
         ):
             bind_matched(exchange)
-        if not exchange.is_complete:
+        if exchange.complete is None:
             exchange.remaining = _promised(exchange, headers)
         if not exchange.body.complete and exchange.body.settle():
             headers = [*headers, ("Connection", "close")]
@@ -52,14 +53,24 @@ def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be
                         # The response object is shared with a request that was faster.
                         headers = with_trace_headers(exchange, without(headers, written))
                         break
-        if plan.capture is not None and plan.span_of(exchange.environ) is exchange.span:
-            # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
-            capture_body(exchange)
+        if plan.recorder is not None:
+            _note_answer(exchange, plan.recorder, headers)
     except Exception:  # noqa: BLE001 - the answer goes out as it is
         plan.report("respond")
     if exc_info is None:
         return exchange.server_start_response(status, headers)
     return exchange.server_start_response(status, headers, exc_info)
+
+
+def _note_answer(exchange: Exchange, recorder: BodyRecorder, headers: list[Header]) -> None:
+    """Begin to capture the answer, if settings say so."""
+    if recorder.takes_answers and _has_body(exchange):
+        exchange.answer = recorder.answer(headers)
+        if exchange.complete is not None:
+            exchange.answer.take_all(exchange.complete)
+    if exchange.plan.span_of(exchange.environ) is exchange.span:
+        # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+        record_bodies(exchange)
 
 
 def with_trace_headers(exchange: Exchange, headers: list[Header]) -> list[Header]:
@@ -81,7 +92,7 @@ def respond(exchange: Exchange, iterable: Iterable[bytes]) -> Iterable[bytes]:
 
     Complete bodies and files that the server sends itself go out as they are.
     """
-    if exchange.is_complete:
+    if exchange.complete is not None:
         closing = getattr(iterable, "_callbacks", None)
         if type(closing) is list:
             # Werkzeug's ClosingIterator around a complete body: no code of the application runs
@@ -92,6 +103,8 @@ def respond(exchange: Exchange, iterable: Iterable[bytes]) -> Iterable[bytes]:
             return iterable
     # Not list | tuple: that builds the union at every call.
     if isinstance(iterable, (list, tuple)) or is_file(iterable, exchange.environ):
+        if exchange.answer is not None and isinstance(iterable, (list, tuple)):
+            exchange.answer.take_all(iterable)
         finish(exchange)
         return iterable
     return TracedResponse(exchange, iterable)
@@ -105,12 +118,16 @@ def _relayed(exchange: Exchange, ids: SpanIds) -> Callable[[int], list[str]]:
 
 def _promised(exchange: Exchange, headers: list[Header]) -> int:
     """How many bytes the answer will have, if it says so; else -1."""
-    if exchange.status in _BODYLESS or exchange.environ.get("REQUEST_METHOD") == "HEAD":
+    if not _has_body(exchange):
         return 0
     for name, value in headers:
         if len(name) == _LENGTH_SIZE and name.lower() == "content-length" and value.isdigit():
             return int(value)
     return -1
+
+
+def _has_body(exchange: Exchange) -> bool:
+    return exchange.status not in _BODYLESS and exchange.environ.get("REQUEST_METHOD") != "HEAD"
 
 
 # An application answers with few different statuses.

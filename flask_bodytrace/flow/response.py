@@ -90,6 +90,8 @@ class TracedResponse:
             chunk = next(stream.iterator)
             stream.context = current()
         except StopIteration:
+            if exchange.answer is not None:
+                exchange.answer.end()
             end_span(exchange)
             raise
         except BaseException as error:
@@ -97,10 +99,14 @@ class TracedResponse:
             raise
         finally:
             detach(token)
+        if exchange.answer is not None:
+            exchange.answer.take(chunk)
         if exchange.remaining >= 0:
             exchange.remaining -= len(chunk)
             if exchange.remaining <= 0:
                 # All that Content-Length promised: test clients may never ask for the end.
+                if exchange.answer is not None:
+                    exchange.answer.end()
                 end_span(exchange)
         return chunk
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import Span, Status, StatusCode
 
-from .redact import Redactor
+from flask_bodytrace.capture.redactor import Redactor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

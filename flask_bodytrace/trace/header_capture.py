@@ -17,7 +17,7 @@ from opentelemetry.util.http import (
     OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE,
 )
 
-from .redact import REDACTED, Redactor
+from flask_bodytrace.capture.redactor import REDACTED, Redactor
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from flask_bodytrace.trace.capture import CONTENT, EVENT, TRUNCATED, TYPE
-from flask_bodytrace.trace.redact import REDACTED, Redactor
+from flask_bodytrace.capture.redactor import REDACTED, Redactor
 
 from . import display
 from .model import Span
@@ -22,8 +21,9 @@ _METHOD = re.compile(r"[A-Z]{1,20}")
 _HEADER = re.compile(r"[a-z0-9-]{1,100}")
 _REQUEST_HEADER = "http.request.header."
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,60}/[A-Za-z0-9!#$&^_.+-]{1,80}")
-_CONTENT_TYPE = frozenset({TYPE, f"{_REQUEST_HEADER}content_type"})
+_MULTIPART = "multipart/form-data"
+_CONTENT = "http.request.body.content"
+_TRUNCATED = "bodytrace.request.body.truncated"
 _CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
 # What curl sets itself, and what would make the repetition part of the first trace.
 _NOT_REPEATED = frozenset(
@@ -88,19 +88,8 @@ def curl(root: Span) -> str | None:
     if not _METHOD.fullmatch(method) or not url.lower().startswith(("http://", "https://")):
         return None
     lines = [f"curl -i -g {'' if method == 'GET' else f'-X {method} '}{shlex.quote(url)}"]
-    redactor = Redactor()
-    body, kind = _body(root)
-    if kind and not any(name.lower() in _CONTENT_TYPE for name in found):
-        lines.append(f"  -H {shlex.quote(f'content-type: {kind}')}")
-    for name, value in found.items():
-        header = name.removeprefix(_REQUEST_HEADER).replace("_", "-")
-        if header == name or header in _NOT_REPEATED or not _HEADER.fullmatch(header):
-            continue
-        for one in value if isinstance(value, list | tuple) else [value]:
-            secret = header in _CREDENTIALS or redactor.is_secret(header)
-            text = REDACTED if secret else display.text(one)
-            text = _UNPRINTABLE.sub(" ", text)
-            lines.append(f"  -H {shlex.quote(f'{header}: {text}')}")
+    lines += _headers(root)
+    body = _body(root)
     if body is not None:
         # Other than --data, it never takes an "@" in front for a file to read.
         lines.append(f"  --data-raw {shlex.quote(body)}")
@@ -114,28 +103,39 @@ def curl(root: Span) -> str | None:
     return command
 
 
-def _body(span: Span) -> tuple[str | None, str]:
-    """What was captured of the request's body, if a command can send it; and its media type.
+def _headers(span: Span) -> list[str]:
+    """The options for the request's headers, as far as they were captured."""
+    redactor = Redactor()
+    lines = []
+    for name, value in span.attributes.items():
+        header = name.removeprefix(_REQUEST_HEADER).replace("_", "-")
+        if header == name or header in _NOT_REPEATED or not _HEADER.fullmatch(header):
+            continue
+        is_secret = header in _CREDENTIALS or redactor.is_secret(header)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            text = _UNPRINTABLE.sub(" ", REDACTED if is_secret else display.text(one))
+            # Without its boundary it means nothing.
+            if text != _MULTIPART:
+                lines.append(f"  -H {shlex.quote(f'{header}: {text}')}")
+    return lines
+
+
+def _body(span: Span) -> str | None:
+    """What was captured of the request's body, if a command can send it.
 
     Not what is cut, nor a form with files, of which only names and sizes are kept, nor what holds
     characters that a terminal would obey.
     """
-    for event in span.events:
-        if event.name != EVENT:
-            continue
-        said = event.attributes.get(TYPE)
-        first = said[0] if isinstance(said, list) and said else said
-        kind = first if isinstance(first, str) and _MEDIA_TYPE.fullmatch(first) else ""
-        content = event.attributes.get(CONTENT)
-        # A form with files is captured as JSON, and its type means nothing without a boundary.
-        if kind.startswith("multipart/"):
-            return None, ""
-        if not isinstance(content, str) or event.attributes.get(TRUNCATED):
-            return None, kind
-        shown = content.replace("\r", " ")
-        is_safe = display.plain(shown) == shown and not _SURROGATE.search(content)
-        return (content if is_safe else None), kind
-    return None, ""
+    found = span.attributes
+    content = found.get(_CONTENT)
+    if not isinstance(content, str) or found.get(_TRUNCATED):
+        return None
+    kind = found.get(f"{_REQUEST_HEADER}content-type")
+    if _MULTIPART in (kind if isinstance(kind, list | tuple) else [kind]):
+        return None
+    shown = content.replace("\r", " ")
+    is_safe = display.plain(shown) == shown and not _SURROGATE.search(content)
+    return content if is_safe else None
 
 
 def _url(span: Span) -> str:

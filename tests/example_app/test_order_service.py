@@ -23,8 +23,8 @@ from example_app.orders.sqlite_store import SqliteOrderStore
 from example_app.orders.views import Parts, order_routes
 from example_app.payments import signature
 from example_app.service import traced_service
-from flask_bodytrace.trace.capture import BodyCapture
-from flask_bodytrace.trace.redact import Redactor
+from flask_bodytrace.capture.documents import BodyCapture
+from flask_bodytrace.capture.redactor import Redactor
 
 KEY = b"the provider's"
 ORDER = {"orderId": "A1", "userId": "U1", "items": [{"sku": "BOLT", "quantity": 2}]}
@@ -79,7 +79,7 @@ def app(tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore) -> Iter
             inventory=neighbours,
             payments=neighbours,
             audit_log=audit_log,
-            redacted=BodyCapture(1000, Redactor(), always=True),
+            redacted=BodyCapture(1000, Redactor()),
             stored=neighbours.wake,
         )
         app.register_blueprint(order_routes(parts))

@@ -17,7 +17,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
 from flask_bodytrace import BodyTrace, BodyTraceError, current_trace
-from flask_bodytrace.trace.redact import Redactor
+from flask_bodytrace.capture.redactor import Redactor
 
 HexIds = Callable[[Any], tuple[str, str, str | None]]
 MakeApp = Callable[..., Flask]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flask_bodytrace.trace.capture import BodyCapture
-from flask_bodytrace.trace.redact import REDACTED, Redactor
+from flask_bodytrace.capture.documents import BodyCapture
+from flask_bodytrace.capture.redactor import REDACTED, Redactor
 
 SECRET = "hunter2hunter2"
 MULTIPART = "multipart/form-data; boundary=b"
@@ -41,7 +41,7 @@ HARMLESS = [
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_secrets_are_hidden_wherever_they_stand(name: str) -> None:
     assert Redactor().is_secret(name)
-    capture = BodyCapture(4096, Redactor(), always=True)
+    capture = BodyCapture(4096, Redactor())
     for document in ({name: SECRET}, {"a": [{name: [SECRET]}]}, {"name": name, "value": SECRET}):
         shown = capture.content(json.dumps(document).encode(), "application/json")
         assert shown is not None
@@ -75,13 +75,13 @@ def test_a_field_called_key_is_no_secret_in_a_body() -> None:
     "number", [CARD, "4111-1111-1111-1111", "378282246310005", "6011000990139424"]
 )
 def test_payment_cards_are_hidden_under_any_name(number: str) -> None:
-    capture = BodyCapture(4096, Redactor(), always=True)
+    capture = BodyCapture(4096, Redactor())
     shown = capture.content(
         json.dumps({"note": f"pay {number}, please"}).encode(), "text/json+json"
     )
     assert shown == json.dumps({"note": f"pay {REDACTED}, please"}, separators=(",", ":"))
     assert number in (
-        BodyCapture(4096, Redactor(cards=False), always=True).content(
+        BodyCapture(4096, Redactor(cards=False)).content(
             json.dumps({"note": number}).encode(), "application/json"
         )
         or ""
@@ -89,7 +89,7 @@ def test_payment_cards_are_hidden_under_any_name(number: str) -> None:
 
 
 def test_a_card_as_a_number_is_hidden() -> None:
-    capture = BodyCapture(4096, Redactor(), always=True)
+    capture = BodyCapture(4096, Redactor())
     assert capture.content(b'{"n":4111111111111111}', "application/json") == '{"n":"REDACTED"}'
     assert capture.content(b'{"n":4111111111111112}', "application/json") == (
         '{"n":4111111111111112}'
@@ -113,7 +113,7 @@ def test_credentials_in_urls_are_hidden() -> None:
     ids=["no name", "1001 parts", "no boundary", "deep", "no text"],
 )
 def test_nothing_that_a_client_sends_raises(body: bytes, content_type: str) -> None:
-    BodyCapture(4096, Redactor(), always=True).content(body, content_type)
+    BodyCapture(4096, Redactor()).content(body, content_type)
 
 
 def test_names_given_by_a_setting_are_hidden_too() -> None:
@@ -128,5 +128,6 @@ def test_what_is_remembered_of_names_is_bounded() -> None:
     for number in range(5000):
         redactor.is_secret(f"name {number}")
         redactor.query(f"name{number}{'x' * 1000}=1")
-    assert len(redactor._decided) <= 1024
-    assert max(map(len, redactor._decided)) <= 128
+        redactor.is_secret(f"{number}{'x' * 10_000}")
+    assert len(redactor._kinds) <= 1024
+    assert max(map(len, redactor._kinds)) <= 129

@@ -1,0 +1,159 @@
+"""A copy of a document without its secrets. Pure, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
+from .text import LOOK_AHEAD, without_numbers
+
+_DEEPEST = 64
+OPENING = ("{", "[", '"')
+"""What JSON within a string begins with."""
+_SMALLEST_CARD = 10**12
+_LONGEST_NAME_IN_LIST = 64
+_HARMLESS_LENGTH = 12
+"""Characters; shorter text is no token and no number to hide."""
+
+
+def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
+    """Whether nothing in a document is to be hidden; False if that takes a copy to know.
+
+    :param is_marked: as for `Copier`.
+    """
+    looks_closely = is_marked or bool(redactor.patterns)
+    names: set[str] = set()
+    texts: list[str] = []
+    open_values: list[Any] = [[document]]
+    while open_values:
+        value = open_values.pop()
+        if type(value) is dict:
+            names.update(value)
+            value = value.values()
+        elif any(type(inner) is str and redactor.is_secret(inner) for inner in value):
+            return False
+        for inner in value:
+            kind = type(inner)
+            if kind is str:
+                if len(inner) > _HARMLESS_LENGTH or looks_closely or ":" in inner:
+                    texts.append(inner)
+            elif kind is dict or kind is list:
+                open_values.append(inner)
+            elif kind is int and inner >= _SMALLEST_CARD and redactor.cards:
+                texts.append(str(inner))
+    kinds = {redactor.kind(name) for name in names}
+    if SECRET in kinds or (NAMING in kinds and NAMED in kinds):
+        return False
+    texts += [name for name in names if len(name) > _HARMLESS_LENGTH]
+    return not any(
+        text.lstrip().startswith(OPENING) or redactor.text(text) != text for text in texts
+    )
+
+
+class Copier:
+    """Copies one document, up to where there is enough to cut from.
+
+    :param redactor: knows what is secret.
+    :param limit: characters to copy, about.
+    :param is_marked: whether short strings, too, may hold names with their values.
+    """
+
+    def __init__(self, redactor: Redactor, limit: int, *, is_marked: bool) -> None:
+        self._redactor = redactor
+        self._left = limit
+        self.is_cut = False
+        """Whether anything was left out at the end."""
+        self._looks_closely = is_marked or bool(redactor.patterns)
+
+    def copy(self, value: Any, depth: int = 0) -> Any:
+        """A copy of `value`: a string, number, boolean, None, or a list or mapping of these."""
+        if depth > _DEEPEST:
+            return REDACTED
+        kind = type(value)
+        if kind is str:
+            return self._string(value, depth)
+        if kind is dict:
+            return self._mapping(value, depth)
+        if kind is list:
+            return self._list(value, depth)
+        self._left -= 1
+        if kind is int and value >= _SMALLEST_CARD and self._redactor.cards:
+            return REDACTED if without_numbers(str(value)) == REDACTED else value
+        return value
+
+    def _mapping(self, value: dict[str, Any], depth: int) -> dict[str, Any]:
+        redactor = self._redactor
+        shown: dict[str, Any] = {}
+        named: list[str] = []
+        is_named = False
+        for name, inner in value.items():
+            if self._left < 0:
+                self.is_cut = True
+                break
+            kind = redactor.kind(name)
+            key = self._plain(name)
+            self._left -= len('"":,')
+            if kind == SECRET:
+                self._left -= len(REDACTED)
+                shown[key] = REDACTED
+                continue
+            if kind == NAMED:
+                named.append(key)
+            elif kind == NAMING and type(inner) is str and redactor.is_secret(inner):
+                is_named = True
+            shown[key] = self.copy(inner, depth + 1)
+        if is_named:
+            for name in named:
+                shown[name] = REDACTED
+        return shown
+
+    def _list(self, value: list[Any], depth: int) -> list[Any]:
+        shown = []
+        is_named = False
+        for inner in value:
+            if self._left < 0:
+                self.is_cut = True
+                break
+            self._left -= 1
+            shown.append(REDACTED if is_named else self.copy(inner, depth + 1))
+            # ["Authorization", "Basic …"], also several of these pairs in one list.
+            is_named = (
+                not is_named
+                and type(inner) is str
+                and len(inner) <= _LONGEST_NAME_IN_LIST
+                and " " not in inner
+                and self._redactor.is_secret(inner)
+            )
+        return shown
+
+    def _string(self, value: str, depth: int) -> str:
+        """A string, which may itself be JSON with names and secrets of its own."""
+        if not value.lstrip().startswith(OPENING):
+            return self._plain(value)
+        try:
+            document = msgspec.json.decode(value)
+        except (ValueError, msgspec.DecodeError, RecursionError):
+            return self._shortened(value, self._redactor.unparsed)
+        return msgspec.json.encode(self.copy(document, depth + 1)).decode()
+
+    def _plain(self, value: str) -> str:
+        if len(value) > _HARMLESS_LENGTH or self._looks_closely or ":" in value:
+            return self._shortened(value, self._redactor.text)
+        self._left -= len(value)
+        return value
+
+    def _shortened(self, value: str, redact: Callable[[str], str]) -> str:
+        left = max(self._left, 0)
+        if len(value) <= left + LOOK_AHEAD:
+            shown = redact(value)
+        else:
+            # A secret that begins at the end of the part is not seen to be one.
+            shown = redact(value[: left + LOOK_AHEAD])[:-LOOK_AHEAD]
+            # What follows would look as if nothing was left out before it.
+            self._left = -1
+            self.is_cut = True
+        self._left -= len(shown)
+        return shown

@@ -1,0 +1,266 @@
+"""Bodies as text without their secrets, by media type: JSON, forms, text. Pure, no I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus, unquote_plus
+
+import msgspec
+from werkzeug.http import parse_options_header
+
+from flask_bodytrace.body.media_type import is_json, media_type
+from flask_bodytrace.body.multipart import Malformed, parts_of
+
+from .copying import OPENING, Copier, is_harmless
+from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
+from .rules import Rules
+from .text import LOOK_AHEAD
+
+_FORM = "application/x-www-form-urlencoded"
+_JSON_LINES = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+)
+# Of tables and scripts nothing tells which columns and words are secret.
+_NOT_SHOWN = frozenset({"text/csv", "text/tab-separated-values"})
+_TEXTS = frozenset(
+    {"application/xml", "application/yaml", "application/x-yaml", "application/graphql"}
+)
+
+# What clients percent-encode in forms shows that a body under their type is something else.
+_FORM_CHARACTERS = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")
+
+
+class Shown(NamedTuple):
+    """What is shown of a body."""
+
+    text: str
+    is_cut: bool
+    """Whether the body goes on."""
+    is_parsed: bool
+    """Whether it is what its media type says; else secrets were found by their form only."""
+
+
+class BodyCapture:
+    """Makes text of bodies, without their secrets.
+
+    :param limit: bytes; longer text is cut, after redaction.
+    :param redactor: knows what is secret.
+    :param rules: the application's own, by path.
+    """
+
+    def __init__(self, limit: int, redactor: Redactor, rules: Rules | None = None) -> None:
+        self._limit = limit
+        self._redactor = redactor
+        self._rules = rules or None
+
+    def content(self, data: bytes, content_type: str, *, where: str = "request") -> str | None:
+        """`data` as text without its secrets, at most the limit long.
+
+        :returns: None if it is no text.
+        """
+        shown = self.shown(data, content_type, where=where)
+        return None if shown is None else shown.text
+
+    def shown(
+        self, data: bytes, content_type: str, *, where: str = "request", is_whole: bool = True
+    ) -> Shown | None:
+        """What may be shown of `data`.
+
+        :param where: ``request`` or ``response``, for the application's rules.
+        :param is_whole: whether it is all of a body, and not its beginning.
+        :returns: None if it is neither JSON, nor a form, nor text.
+        """
+        kind = media_type(content_type)
+        if is_whole:
+            try:
+                parsed = self._parsed(data, kind, where)
+                if parsed is not None:
+                    text, goes_on = parsed
+                    return self._cut(text, is_parsed=True, goes_on=goes_on)
+            except (ValueError, RecursionError, msgspec.MsgspecError):
+                pass
+        if kind == "multipart/form-data":
+            return self._multipart(data, content_type, where)
+        if kind in _JSON_LINES:
+            return self._lines(data, where, is_whole=is_whole)
+        if _is_text(kind):
+            return self._unparsed(data, content_type, where, is_whole=is_whole)
+        return None
+
+    def _parsed(self, data: bytes, kind: str, where: str) -> tuple[str, bool] | None:
+        """`data` as its media type has it, and whether its end is left out.
+
+        None or an exception if it does not parse.
+        """
+        if is_json(kind):
+            return self._json(data, where)
+        if kind == _FORM:
+            text = data.decode("ascii")
+            if _FORM_CHARACTERS.fullmatch(text):
+                return self._form(text, where), False
+            # The type that curl gives to everything.
+            return self._json(data, where) if text.lstrip().startswith("{") else None
+        return None
+
+    def _json(self, data: bytes, where: str) -> tuple[str, bool]:
+        text = data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
+        try:
+            document = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            # Python's parser, and so Flask's, also takes NaN and halves of surrogate pairs.
+            document = json.loads(text)
+        if isinstance(document, str):
+            # No name tells whether it is a secret.
+            return f'"{REDACTED}"', False
+        if self._rules is not None:
+            return self._copied(self._rules.apply(document, where), is_marked=True)
+        # Quotes in strings are escaped, so they show by the backslash.
+        is_marked = "\\" in text or "=" in text or "<" in text
+        # Copying stops at the limit, so it is the quicker way for long documents.
+        if len(text) <= self._limit and is_harmless(document, self._redactor, is_marked=is_marked):
+            return text, False
+        return self._copied(document, is_marked=is_marked, sent=text)
+
+    def _copied(
+        self, document: Any, *, is_marked: bool, sent: str | None = None
+    ) -> tuple[str, bool]:
+        """A copy of `document` as JSON, or as it was sent if nothing of it is hidden."""
+        copier = Copier(self._redactor, self._limit, is_marked=is_marked)
+        shown = copier.copy(document)
+        if sent is not None and shown == document:
+            return sent, False
+        try:
+            text = msgspec.json.encode(shown).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
+        return text, copier.is_cut
+
+    def _form(self, text: str, where: str) -> str:
+        redactor = self._redactor
+        pairs = [pair.partition("=") for pair in text.split("&")]
+        kinds = [redactor.kind(unquote_plus(name)) for name, _, _ in pairs]
+        is_named = NAMING in kinds and any(
+            kind == NAMING and redactor.is_secret(unquote_plus(value))
+            for kind, (_, _, value) in zip(kinds, pairs, strict=True)
+        )
+        shown = []
+        for kind, (name, equals, value) in zip(kinds, pairs, strict=True):
+            if not equals:
+                # A word without a name may be a secret.
+                shown.append(REDACTED if name else "")
+            elif kind == SECRET or (kind == NAMED and is_named) or self._hides(unquote_plus(value)):
+                shown.append(f"{name}={REDACTED}")
+            else:
+                shown.append(f"{name}={self._by_rules(name, value, where)}")
+        return "&".join(shown)
+
+    def _by_rules(self, name: str, value: str, where: str) -> str:
+        """A form's value as far as the application's rules show it."""
+        if self._rules is None:
+            return value
+        name, plain = unquote_plus(name), unquote_plus(value)
+        shown = self._rules.apply({name: plain}, where)[name]
+        return value if shown == plain else quote_plus(str(shown))
+
+    def _hides(self, value: str) -> bool:
+        """Whether anything in a form's value is to be hidden."""
+        if value.lstrip().startswith(OPENING):
+            try:
+                document = msgspec.json.decode(value)
+            except (ValueError, RecursionError, msgspec.DecodeError):
+                return self._redactor.unparsed(value) != value
+            return not is_harmless(document, self._redactor, is_marked=True)
+        return self._redactor.text(value) != value
+
+    def _multipart(self, data: bytes, content_type: str, where: str) -> Shown | None:
+        """The fields as JSON, up to where the body makes no sense; of files name and size."""
+        fields: dict[str, Any] = {}
+        is_parsed = True
+        try:
+            for part in parts_of(data, content_type):
+                name = part.name or ""
+                value: Any = part.data.decode(errors="replace")
+                if part.filename is not None:
+                    value = {"filename": part.filename, "size": len(part.data)}
+                if name in fields:
+                    value = [*_listed(fields[name]), value]
+                fields[name] = value
+        except Malformed:
+            is_parsed = False
+        if not fields:
+            return None
+        document = fields if self._rules is None else self._rules.apply(fields, where)
+        text, goes_on = self._copied(document, is_marked=True)
+        return self._cut(text, is_parsed=is_parsed, goes_on=goes_on)
+
+    def _lines(self, data: bytes, where: str, *, is_whole: bool) -> Shown:
+        """JSON documents, one on each line."""
+        beginning = data[: self._limit + LOOK_AHEAD]
+        is_parsed = True
+        shown = []
+        for line in beginning.split(b"\n"):
+            try:
+                shown.append(self._json(line, where)[0] if line.strip() else "")
+            except (ValueError, RecursionError, msgspec.MsgspecError):
+                is_parsed = False
+                shown.append(self._text(line.decode(errors="replace"), where) or REDACTED)
+        text = "\n".join(shown)
+        if len(beginning) == len(data) and is_whole:
+            return self._cut(text, is_parsed=is_parsed)
+        return self._cut(text[:-LOOK_AHEAD], is_parsed=is_parsed, goes_on=True)
+
+    def _text(self, text: str, where: str) -> str | None:
+        """Text as far as it is shown; None if it is not."""
+        if self._rules is not None:
+            shown = self._rules.text(text, where)
+            if shown is None:
+                return None
+            text = shown
+        return self._redactor.unparsed(text)
+
+    def _unparsed(
+        self, data: bytes, content_type: str, where: str, *, is_whole: bool
+    ) -> Shown | None:
+        charset = parse_options_header(content_type)[1].get("charset", "")
+        if is_json(media_type(content_type)):
+            charset = json.detect_encoding(data)
+        # Four bytes at most for each character.
+        beginning = data[: 4 * (self._limit + LOOK_AHEAD)]
+        try:
+            text = beginning.decode(charset or "utf-8", errors="replace")
+        except LookupError:
+            text = beginning.decode(errors="replace")
+        if "\0" in text:
+            return None
+        goes_on = not is_whole or len(beginning) < len(data)
+        if len(text) > self._limit + LOOK_AHEAD:
+            text, goes_on = text[: self._limit + LOOK_AHEAD], True
+        shown = self._text(text, where)
+        if shown is None:
+            return None
+        if goes_on:
+            # A secret that begins here and goes on beyond is not seen to be one.
+            shown = shown[:-LOOK_AHEAD]
+        return self._cut(shown, is_parsed=False, goes_on=goes_on)
+
+    def _cut(self, text: str, *, is_parsed: bool, goes_on: bool = False) -> Shown:
+        encoded = text.encode(errors="replace")
+        if len(encoded) <= self._limit:
+            return Shown(encoded.decode(), goes_on, is_parsed)
+        return Shown(encoded[: self._limit].decode(errors="ignore"), True, is_parsed)
+
+
+def _is_text(kind: str) -> bool:
+    return kind not in _NOT_SHOWN and (
+        kind.startswith("text/")
+        or is_json(kind)
+        or kind == _FORM
+        or kind in _TEXTS
+        or kind.endswith(("+xml", "+yaml"))
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,182 @@
+"""Bodies of requests and answers as span attributes, for audits: off by default.
+
+Of a request's body, only what the application, or the search for ids, has read to its end is shown:
+nothing is read from the client for this, and no reader's position moves. Of an answer the first
+bytes are noted as they go out; files that the server sends itself, and what is compressed, are told
+by their size.
+
+The names are those of OpenTelemetry's semantic conventions for HTTP (``http.request.body.content``,
+opt-in); what is cut or does not parse has attributes of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask_bodytrace.body.media_type import media_type
+
+from .text import LOOK_AHEAD
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from opentelemetry.trace import Span
+
+    from flask_bodytrace.body.cached import CachedBody
+
+    from .documents import BodyCapture
+
+NEVER, ERRORS, SERVER_ERRORS, ALWAYS = WHEN = ("never", "errors", "server-errors", "always")
+"""When bodies are captured. Errors are answers of 4xx and 5xx, and exceptions on the way, whatever
+answered for them; server errors those without 4xx."""
+
+_FROM = {NEVER: 1000, ERRORS: 400, SERVER_ERRORS: 500, ALWAYS: 0}
+
+_LARGEST = 1 << 20
+"""Bytes; of larger bodies only size and type are said, since hiding takes the whole body parsed."""
+_MAX_TYPE = 100
+
+
+class Answer:
+    """The first bytes of one answer, and what its headers say of it.
+
+    :param headers: the answer's.
+    :param limit: bytes to note.
+    """
+
+    __slots__ = ("_left", "content_type", "is_encoded", "is_whole", "parts", "size")
+
+    def __init__(self, headers: Iterable[tuple[str, str]], limit: int) -> None:
+        self.content_type = ""
+        self.is_encoded = False
+        self.parts: list[bytes] = []
+        self.size = 0
+        self.is_whole = False
+        self._left = limit
+        for name, value in headers:
+            lower = name.lower()
+            if lower == "content-type":
+                self.content_type = value
+            elif lower == "content-encoding":
+                self.is_encoded = value.strip().lower() not in ("", "identity")
+
+    def take(self, chunk: bytes) -> None:
+        """Note a chunk that goes out."""
+        size = len(chunk)
+        self.size += size
+        if self._left > 0:
+            self.parts.append(chunk if size <= self._left else chunk[: self._left])
+            self._left -= size
+
+    def take_all(self, chunks: Sequence[bytes]) -> None:
+        """Note a whole answer, which stays where it is."""
+        self.parts = list(chunks)
+        self.size = sum(map(len, chunks))
+        self.is_whole = True
+        self._left = 0
+
+    def end(self) -> None:
+        """All of the answer went out."""
+        self.is_whole = True
+
+    @property
+    def has_all(self) -> bool:
+        """Whether the noted bytes are the whole answer."""
+        return self.is_whole and self._left >= 0
+
+
+class BodyRecorder:
+    """Puts bodies on spans.
+
+    :param capture: makes text of them.
+    :param limit: bytes of an answer to note, besides what is looked through behind them.
+    :param requests: when bodies of requests are captured, one of `WHEN`.
+    :param responses: when those of answers are.
+    """
+
+    def __init__(self, capture: BodyCapture, limit: int, *, requests: str, responses: str) -> None:
+        self._capture = capture
+        self._noted = limit + LOOK_AHEAD
+        self._requests = requests
+        self._responses = responses
+        self.takes_answers = responses != NEVER
+
+    def answer(self, headers: Iterable[tuple[str, str]]) -> Answer:
+        """For an answer that begins."""
+        return Answer(headers, self._noted)
+
+    def record(
+        self,
+        span: Span,
+        body: CachedBody,
+        environ: WSGIEnvironment,
+        answer: Answer | None,
+        outcome: int,
+    ) -> None:
+        """Put both bodies on the span, as far as the request's outcome asks for them.
+
+        :param outcome: the answer's status; 500 if there was an exception, whatever answered for
+            it, or no answer.
+        """
+        attributes: dict[str, Any] = {}
+        if body.size != 0 and _wanted(self._requests, outcome):
+            self._add_request(attributes, body, environ)
+        if answer is not None and _wanted(self._responses, outcome):
+            self._add_answer(attributes, answer)
+        if attributes:
+            span.set_attributes(attributes)
+
+    def _add_request(
+        self, attributes: dict[str, Any], body: CachedBody, environ: WSGIEnvironment
+    ) -> None:
+        content_type: str = environ.get("CONTENT_TYPE", "")
+        size = body.size
+        _add_outline(attributes, "request", size, content_type)
+        encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+        if body.complete and size is not None and size <= _LARGEST and encoding in ("", "identity"):
+            self._add_content(attributes, "request", body.peek_at(0, size), content_type)
+
+    def _add_answer(self, attributes: dict[str, Any], answer: Answer) -> None:
+        if answer.is_whole and not answer.size:
+            return
+        size = answer.size if answer.is_whole else None
+        _add_outline(attributes, "response", size, answer.content_type)
+        if answer.is_encoded or not answer.parts:
+            return
+        if answer.size <= _LARGEST or not answer.has_all:
+            data = b"".join(answer.parts)
+            self._add_content(
+                attributes, "response", data, answer.content_type, is_whole=answer.has_all
+            )
+
+    def _add_content(
+        self,
+        attributes: dict[str, Any],
+        where: str,
+        data: bytes,
+        content_type: str,
+        *,
+        is_whole: bool = True,
+    ) -> None:
+        shown = self._capture.shown(data, content_type, where=where, is_whole=is_whole)
+        if shown is None:
+            return
+        attributes[f"http.{where}.body.content"] = shown.text
+        if shown.is_cut:
+            attributes[f"bodytrace.{where}.body.truncated"] = True
+        if not shown.is_parsed:
+            attributes[f"bodytrace.{where}.body.unparsed"] = True
+
+
+def _add_outline(
+    attributes: dict[str, Any], where: str, size: int | None, content_type: str
+) -> None:
+    if size is not None:
+        attributes[f"http.{where}.body.size"] = size
+    kind = media_type(content_type)[:_MAX_TYPE]
+    if kind and kind.isprintable():
+        attributes[f"http.{where}.header.content-type"] = (kind,)
+
+
+def _wanted(when: str, outcome: int) -> bool:
+    return outcome >= _FROM[when]

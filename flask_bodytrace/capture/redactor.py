@@ -1,0 +1,139 @@
+"""Which names hold secrets; what is shown instead of their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_plus
+
+from . import text as in_text
+
+REDACTED = in_text.REDACTED
+
+# Sentry's default denylist and OpenTelemetry's, and what payment forms call their fields. Compared
+# without case and separators, and without digits at the end.
+SECRET_PARTS = (
+    *("accesskey", "accountnumber", "aiohttpsession", "apikey", "apitoken", "authorization"),
+    *("bankaccount", "bearer", "cardnumber", "clientsecret", "connectsid", "cookie", "credential"),
+    *("creditcard", "csrf", "debitcard", "iban", "passcode", "passphrase", "passwd", "password"),
+    *("phpsessid", "privatekey", "secret", "securitycode", "session", "signature", "signingkey"),
+    *("socialsecurity", "sshkey", "token", "xsrf"),
+)
+"""Parts of names whose values are hidden."""
+SECRET_WORDS = (
+    *("auth", "authentication", "card", "code", "cvc", "cvn", "cvv", "jwt", "mfa", "nonce", "otp"),
+    *("pan", "pass", "pin", "pwd", "sid", "sig", "ssn", "totp"),
+)
+"""Whole words of names whose values are hidden: "sig" is one, "design" holds none."""
+_SECRET_IN_QUERIES = frozenset({"key"})
+_SHORT = 4
+"""Letters of a name given by a setting up to which it counts as a whole word only."""
+
+# Pairs that say in one field what the other holds: {"name": "password", "value": "…"}.
+_NAMING = frozenset({"name", "key", "field", "id", "label", "property"})
+_NAMED = frozenset({"value", "val", "values", "content", "data", "text"})
+
+HARMLESS, SECRET, NAMING, NAMED = range(4)
+"""Kinds of names: values are shown; are hidden; name the value beside them; are named so."""
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_NOT_LETTERS = re.compile(r"[^a-z]+")
+_MAX_NAME = 128
+"""Characters; a longer name is not looked through, and its value is hidden."""
+_MAX_KEPT = 1024
+
+
+class Redactor:
+    """Knows which names hold secrets, and which texts are secrets whatever their name.
+
+    :param extra: names besides `SECRET_PARTS` and `SECRET_WORDS`.
+    :param cards: whether bank account numbers (ISO 13616) and numbers of a payment card's length
+        that pass the Luhn check (ISO/IEC 7812-1) are hidden.
+    :param patterns: regular expressions of further texts to hide.
+    """
+
+    def __init__(
+        self, extra: Iterable[str] = (), *, cards: bool = True, patterns: Iterable[str] = ()
+    ) -> None:
+        given = {_letters(name) for name in extra} - {""}
+        self._parts = (*SECRET_PARTS, *sorted(name for name in given if len(name) > _SHORT))
+        self._words = frozenset(SECRET_WORDS) | {name for name in given if len(name) <= _SHORT}
+        self.cards = cards
+        self.patterns = tuple(map(re.compile, patterns))
+        self._kinds: dict[str, int] = {}
+        self._secret_in_queries: dict[str, bool] = {}
+
+    def described(self) -> list[tuple[str, str]]:
+        """(what, which) of everything that is hidden, for people."""
+        by_form = [*in_text.FORMS, *(["payment cards", "bank accounts"] if self.cards else [])]
+        rows = [
+            ("names that contain", ", ".join(self._parts)),
+            ("names with the word", ", ".join(sorted(self._words))),
+            ("text that looks like", ", ".join(by_form)),
+            ("text that matches", " ".join(pattern.pattern for pattern in self.patterns)),
+        ]
+        return [(what, which) for what, which in rows if which]
+
+    def kind(self, name: str) -> int:
+        """What a field's name says of its value: one of the kinds above."""
+        kind = self._kinds.get(name)
+        if kind is None:
+            # Not kept as it is: a client may send any name.
+            if len(self._kinds) >= _MAX_KEPT:
+                self._kinds.clear()
+            kind = self._kinds[name[: _MAX_NAME + 1]] = self._kind(name)
+        return kind
+
+    def _kind(self, name: str) -> int:
+        letters = _letters(name)
+        if (
+            len(name) > _MAX_NAME
+            or letters in self._words
+            or any(part in letters for part in self._parts)
+            or any(word.lower() in self._words for word in _WORDS.findall(name))
+        ):
+            return SECRET
+        if letters in _NAMING:
+            return NAMING
+        return NAMED if letters in _NAMED else HARMLESS
+
+    def is_secret(self, name: str) -> bool:
+        """Whether a value under this name is to be hidden."""
+        return self.kind(name) == SECRET
+
+    def text(self, text: str) -> str:
+        """`text` without what is secret by its form, or by the name before it."""
+        text = in_text.without_secrets(text, self.is_secret, numbers=self.cards)
+        for pattern in self.patterns:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+    def unparsed(self, text: str) -> str:
+        """The same for the text of a body that no parser vouches for: in doubt it is hidden."""
+        text = in_text.without_any_secrets(text, self.is_secret, numbers=self.cards)
+        for pattern in self.patterns:
+            text = pattern.sub(REDACTED, text)
+        return text
+
+    def query(self, query: str) -> str:
+        """A query string with the values of secret names replaced."""
+        if not query or "=" not in query:
+            return query
+        return "&".join(map(self._pair, query.split("&")))
+
+    def _pair(self, pair: str) -> str:
+        name, equals, _ = pair.partition("=")
+        if not equals:
+            return pair
+        decided = self._secret_in_queries.get(name)
+        if decided is None:
+            plain = unquote_plus(name[: 3 * _MAX_NAME])
+            decided = plain.lower() in _SECRET_IN_QUERIES or self.is_secret(plain)
+            if len(self._secret_in_queries) >= _MAX_KEPT:
+                self._secret_in_queries.clear()
+            self._secret_in_queries[name[: 3 * _MAX_NAME]] = decided
+        return f"{name}={REDACTED}" if decided else pair
+
+
+def _letters(name: str) -> str:
+    return _NOT_LETTERS.sub("", name.lower())

@@ -30,6 +30,7 @@ NEVER, ERRORS, SERVER_ERRORS, ALWAYS = WHEN = ("never", "errors", "server-errors
 """When bodies are captured. Errors are answers of 4xx and 5xx, and exceptions on the way, whatever
 answered for them; server errors those without 4xx."""
 
+# Outcomes from which on bodies are captured.
 _FROM = {NEVER: 1000, ERRORS: 400, SERVER_ERRORS: 500, ALWAYS: 0}
 
 _LARGEST = 1 << 20
@@ -97,8 +98,8 @@ class BodyRecorder:
     def __init__(self, capture: BodyCapture, limit: int, *, requests: str, responses: str) -> None:
         self._capture = capture
         self._noted = limit + LOOK_AHEAD
-        self._requests = requests
-        self._responses = responses
+        self._requests_from = _FROM[requests]
+        self._responses_from = _FROM[responses]
         self.takes_answers = responses != NEVER
 
     def answer(self, headers: Iterable[tuple[str, str]]) -> Answer:
@@ -119,9 +120,9 @@ class BodyRecorder:
             it, or no answer.
         """
         attributes: dict[str, Any] = {}
-        if body.size != 0 and _wanted(self._requests, outcome):
+        if outcome >= self._requests_from and body.size != 0:
             self._add_request(attributes, body, environ)
-        if answer is not None and _wanted(self._responses, outcome):
+        if answer is not None and outcome >= self._responses_from:
             self._add_answer(attributes, answer)
         if attributes:
             span.set_attributes(attributes)
@@ -176,7 +177,3 @@ def _add_outline(
     kind = media_type(content_type)[:_MAX_TYPE]
     if kind and kind.isprintable():
         attributes[f"http.{where}.header.content-type"] = (kind,)
-
-
-def _wanted(when: str, outcome: int) -> bool:
-    return outcome >= _FROM[when]

@@ -53,7 +53,7 @@ def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be
                         # The response object is shared with a request that was faster.
                         headers = with_trace_headers(exchange, without(headers, written))
                         break
-        if plan.recorder is not None:
+        if plan.recorder is not None and (plan.recorder.takes_answers or not exchange.owns_span):
             _note_answer(exchange, plan.recorder, headers)
     except Exception:  # noqa: BLE001 - the answer goes out as it is
         plan.report("respond")

@@ -227,7 +227,7 @@ def test_the_audit_log_has_each_body_without_its_secrets(
     assert json.loads(first["body"]) == {**ORDER, "cardNumber": "REDACTED"}
     assert first["orderId"] == "A1"
     assert form["size"] == len("orderId=A2&password=x")
-    assert broken["body"] is None
+    assert broken["body"] == "{"
     assert path.stat().st_mode & 0o777 == 0o600
     assert "4111" not in path.read_text()
 

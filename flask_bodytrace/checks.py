@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import ProxyTracerProvider, get_tracer_provider
 
+from .ids.rules import is_late, source_name
 from .otel.processors import exporter_of, is_disabled, processors_of
 
 if TYPE_CHECKING:
@@ -251,13 +252,16 @@ def _ids(rule: Rule, methods: list[str], settings: Settings) -> str:
     for attribute, sources in settings.ids.items():
         usable = []
         for source in sources:
-            kind, colon, name = source.partition(":")
+            if is_late(source):
+                usable.append(source_name(source))
+                continue
+            kind, colon, name = str(source).partition(":")
             if not colon:
                 possible = bool(_BODY_METHODS & set(methods))
             else:
                 possible = kind != "path" or name in rule.arguments
             if possible:
-                usable.append(source if colon else f"body:{source}")
+                usable.append(str(source) if colon else f"body:{source}")
         if usable:
             found.append(f"{attribute} ({', '.join(usable)})")
     return ", ".join(found)

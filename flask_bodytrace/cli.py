@@ -82,7 +82,11 @@ def _shown(value: Any, unit: str) -> str:
     if isinstance(value, int):
         return f"{value} {unit}"
     if isinstance(value, Mapping):
-        return ",".join(f"{name}={source}" for name, sources in value.items() for source in sources)
+        from .ids.rules import source_name
+
+        return ",".join(
+            f"{name}={source_name(source)}" for name, sources in value.items() for source in sources
+        )
     if isinstance(value, tuple):
         return ",".join(value)
     return str(getattr(value, "__qualname__", value))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .capture.record import WHEN
 from .exceptions import ConfigError
-from .ids.rules import Rules, check_rules, parse_rules
+from .ids.rules import Rules, Source, check_rules, parse_rules
 from .trace.headers import FORMS
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _incoming(value: Any) -> Any:
 def _rules(value: Any) -> Rules:
     accepted = (
         "'orderId,user.id=customer.id', or a mapping of attribute names to sources "
-        "(orderId, path:name, query:name, header:Name)"
+        "(orderId, path:name, query:name, header:Name, session:key, g:name, or a function)"
     )
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
@@ -113,9 +113,9 @@ def _rules(value: Any) -> Rules:
             raise _Unacceptable(accepted) from None
     try:
         if isinstance(value, str):
-            rules: dict[str, list[str]] = parse_rules(value)
+            rules: Rules = parse_rules(value)
         elif isinstance(value, Mapping):
-            rules = {str(name): list(_names(sources)) for name, sources in value.items()}
+            rules = {str(name): _sources(sources) for name, sources in value.items()}
         elif isinstance(value, list | tuple):
             rules = parse_rules(",".join(_names(value)))
         else:
@@ -124,6 +124,14 @@ def _rules(value: Any) -> Rules:
     except ConfigError as error:
         raise _Unacceptable(f"{accepted}; {error}") from None
     return rules
+
+
+def _sources(value: Any) -> list[Source]:
+    if callable(value):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [source for each in value for source in _sources(each)]
+    return list(_names(value))
 
 
 def _setting(

@@ -22,6 +22,7 @@ from flask_bodytrace.trace.header_writer import without
 
 from .g import with_trace
 from .hooks import Hooks, call_hooks
+from .late_ids import find_late_ids
 from .request import replayable
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _after_request(plan: Plan, hooks: Hooks, *, is_direct: bool) -> Callable[[Re
             # The request itself: the proxy would look for it at every attribute.
             current = current_request()
             exchange = current.environ.get(TRACE_KEY) or unserved(plan, current.environ)
+            if exchange.plan.ids.late:
+                find_late_ids(exchange)
             if hooks.on_response:
                 call_hooks("on_response", hooks.on_response, exchange, response)
             if exchange.plan.headers is not None and exchange.writes_headers:
@@ -220,7 +223,7 @@ def framework_of(app: Flask) -> Framework:
             return False
         return True
 
-    return Framework(route_of=_route_of, has_route=has_route, span_of=_span_of)
+    return Framework(route_of=_route_of, has_route=has_route, span_of=_span_of, has_late_ids=True)
 
 
 def _route_of(environ: WSGIEnvironment) -> Route | None:

@@ -40,6 +40,8 @@ def bind(exchange: Exchange, rule: str | None, arguments: Mapping[str, Any]) -> 
     wants_ids = exchange.is_recording or plan.baggage
     if plan.ids.reads_path or (exchange.found_ids is None and wants_ids):
         exchange.found_ids = exchange.look_for_ids(arguments)
+        if exchange.given_ids is not None:
+            exchange.found_ids.update(exchange.given_ids)
         if exchange.is_recording:
             for name, value in exchange.found_ids.items():
                 span.set_attribute(name, value)

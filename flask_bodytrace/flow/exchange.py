@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, format_span_id, format_trace_id
 
+from flask_bodytrace.ids.rules import check_name
 from flask_bodytrace.ids.sources import IdSources, scan
-from flask_bodytrace.otel.context import BAGGAGE_KEY, NOTHING
+from flask_bodytrace.ids.value import id_text
+from flask_bodytrace.otel.context import BAGGAGE_KEY, NOTHING, attach, current
 from flask_bodytrace.trace.attributes import OTHER
 from flask_bodytrace.trace.current import TRACE_KEY, RequestTrace
 
@@ -45,6 +47,7 @@ class Exchange(RequestTrace):
         "environ",
         "error",
         "found_ids",
+        "given_ids",
         "id_sources",
         "ids_unread",
         "is_bound",
@@ -93,6 +96,8 @@ class Exchange(RequestTrace):
         self.error: BaseException | None = None
         self.found_ids: dict[str, str] | None = None
         """The business ids; None until they are looked for."""
+        self.given_ids: dict[str, str] | None = None
+        """The ids that the application set."""
         self.id_sources: IdSources | None = None
         self.ids_unread: str | None = None
         """Why the body was not searched for ids, or not to its end; None if it was."""
@@ -133,7 +138,7 @@ class Exchange(RequestTrace):
         if self.plan.ids.reads_path and not self.is_bound:
             route = self.plan.route_of(self.environ)
             if route is not None:
-                self.found_ids = self.look_for_ids(route.arguments)
+                self.found_ids = {**self.look_for_ids(route.arguments), **(self.given_ids or {})}
         return MappingProxyType(self.find_ids())
 
     @property
@@ -161,10 +166,39 @@ class Exchange(RequestTrace):
             self.found_ids = self.look_for_ids({})
         return self.found_ids
 
+    def set_id(self, name: str, value: object) -> bool:
+        """As documented on `RequestTrace`."""
+        check_name(name)
+        text = id_text(value)
+        if text is None:
+            return False
+        hasher = self.plan.ids.hashers.get(name)
+        given = {name: text if hasher is None else hasher(text)}
+        self.given_ids = {**(self.given_ids or {}), **given}
+        self.found_ids = {**self.find_ids(), **given}
+        if self.span.is_recording():
+            self.span.set_attributes(given)
+        if self.plan.baggage and not self.is_over:
+            self._send_on(given)
+        if self.enclosing is not None:
+            self.enclosing.set_id(name, value)
+        return True
+
+    def _send_on(self, ids: Mapping[str, str]) -> None:
+        """Add to the baggage, also in the contexts of spans that are open within the request."""
+        shared = self.context.get(BAGGAGE_KEY)
+        if type(shared) is dict:
+            shared.update(ids)
+        else:
+            self.context = Context(with_ids(self.context, ids))
+        if current().get(BAGGAGE_KEY) is not shared or shared is None:
+            # Undone by `run`, which goes back to what was before its own attach.
+            attach(Context(with_ids(current(), ids)))
+
     def look_for_ids(self, arguments: Mapping[str, Any]) -> dict[str, str]:
         """The business ids in body, query, headers and the URL's arguments."""
         plan = self.plan
-        if not plan.ids.order:
+        if not plan.ids.steps:
             return {}
         try:
             if plan.ids.paths is not None:
@@ -211,7 +245,5 @@ class Exchange(RequestTrace):
 
 
 def with_ids(values: Mapping[str, Any], ids: Mapping[str, str]) -> Mapping[str, Any]:
-    """What a context holds, and the ids in its baggage."""
-    if not ids:
-        return values
+    """What a context holds, and the ids in its baggage: a mapping of its own, even if empty."""
     return {**values, BAGGAGE_KEY: {**(values.get(BAGGAGE_KEY) or {}), **ids}}

@@ -15,6 +15,7 @@ from flask_bodytrace.body.store import SpillQuota
 from flask_bodytrace.capture.redactor import Redactor
 from flask_bodytrace.exceptions import ConfigError
 from flask_bodytrace.ids.extractor import compile_rules
+from flask_bodytrace.ids.rules import source_name
 from flask_bodytrace.log_once import LogOnce
 from flask_bodytrace.otel import sdk
 from flask_bodytrace.otel.fast_path import fast_path
@@ -64,6 +65,7 @@ class Framework:
     :param has_route: whether the URL and its method will be matched, asked before they are; None
         if it cannot tell.
     :param span_of: the server span somebody else started since; None before that.
+    :param has_late_ids: whether it looks for ids when the answer is made.
     :param sets_length: whether a body of unknown length gets a Content-Length once it is read.
     """
 
@@ -71,6 +73,7 @@ class Framework:
     has_route: Callable[[WSGIEnvironment], bool] | None = None
     span_of: Callable[[WSGIEnvironment], Span | None] = _nothing
     sets_length: bool = False
+    has_late_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -156,6 +159,12 @@ def make_plan(
             requests=settings.capture_body,
             responses=settings.capture_response,
         )
+    ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
+    if ids.late and not framework.has_late_ids:
+        raise ConfigError(
+            f"BODYTRACE_IDS has {source_name(ids.late[0][1][0])!r}, which only BodyTrace(app) of a "
+            "Flask application can look at: call current_trace().set_id(name, value) instead"
+        )
     relay = None
     if settings.relay_calls:
         from flask_bodytrace.calls.relay import Relay
@@ -172,10 +181,10 @@ def make_plan(
         why_not_fast=why_not_fast,
         service_name=service_name,
         bodies=_body_rules(settings, metrics, sets_length=framework.sets_length),
-        ids=compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key),
+        ids=ids,
         # A body that is passed on can be read once, and not by us.
         scan_limit=min(settings.id_scan_limit, settings.body_limit),
-        finds_ids_when_routed=framework.has_route is not None and bool(settings.ids),
+        finds_ids_when_routed=framework.has_route is not None and bool(ids.steps),
         trace_key=settings.trace_key,
         hash_key=settings.hash_key,
         baggage=settings.baggage,

@@ -21,7 +21,7 @@ from flask_bodytrace.body.multipart import Malformed, parts_of
 from .forms import from_pairs, is_utf8, pairs_pattern, text_of
 from .hash import id_hasher
 from .json_scan import from_document, json_scanner
-from .rules import Rules, check_rules
+from .rules import Rules, Source, check_rules, is_late
 from .value import id_text
 
 UNPARSED = "unparsed"
@@ -42,15 +42,18 @@ _FORMS = {
 class IdExtractor:
     """What `compile_rules` makes: per attribute its sources, and what finds them.
 
-    :param order: attribute -> sources, in the order they are tried.
     :param body: the body paths among them.
     :param reads_path: whether any source is a ``path:`` one, known only once the URL is matched.
     """
 
-    order: Mapping[str, tuple[str, ...]]
+    attributes: Collection[str]
+    """The names of the ids."""
     body: frozenset[str]
     reads_path: bool
-    hashed: frozenset[str]
+    hashers: Mapping[str, Hasher] = field(repr=False)
+    """By attribute, for ids that are stored as a keyed hash."""
+    late: tuple[tuple[str, tuple[Source, ...]], ...]
+    """Per attribute the sources that have their value only when the answer is made."""
     from_json: Callable[[bytes], dict[str, str]] = field(repr=False)
     form_pattern: re.Pattern[bytes] | None = field(repr=False)
     query_pattern: re.Pattern[bytes] | None = field(repr=False)
@@ -58,11 +61,6 @@ class IdExtractor:
     """Per attribute its sources as (kind, name), "" for the body, and its hash if it has one."""
     paths: tuple[tuple[str, str, Hasher | None], ...] | None = field(repr=False)
     """The same where each has one source, in the body; else None. The usual case, in few steps."""
-
-    @property
-    def attributes(self) -> Collection[str]:
-        """The names of the ids."""
-        return self.order.keys()
 
     def from_body(self, data: bytes, content_type: str) -> tuple[dict[str, str], str | None]:
         """The ids in a body, by source path; and `UNPARSED` if it is not what it says it is.
@@ -151,17 +149,27 @@ def compile_rules(rules: Rules, *, hashed: Sequence[str] = (), key: str = "") ->
     check_rules(rules)
     secret = key.encode()
     hashers = {attribute: id_hasher(attribute, secret) for attribute in hashed}
-    split = [source.partition(":") for sources in rules.values() for source in sources]
+    early = {
+        attribute: [source for source in sources if isinstance(source, str) and not is_late(source)]
+        for attribute, sources in rules.items()
+    }
+    split = [source.partition(":") for sources in early.values() for source in sources]
     paths = {kind for kind, colon, _ in split if not colon}
     steps = tuple(
         (attribute, tuple(map(_split, sources)), hashers.get(attribute))
-        for attribute, sources in rules.items()
+        for attribute, sources in early.items()
+        if sources
     )
+    late = {
+        attribute: tuple(source for source in sources if is_late(source))
+        for attribute, sources in rules.items()
+    }
     return IdExtractor(
-        order={attribute: tuple(sources) for attribute, sources in rules.items()},
+        attributes=tuple(rules),
         body=frozenset(paths),
         reads_path=any(kind == "path" for kind, colon, _ in split if colon),
-        hashed=frozenset(hashed),
+        hashers=hashers,
+        late=tuple((attribute, sources) for attribute, sources in late.items() if sources),
         from_json=json_scanner({path: tuple(path.split(".")) for path in sorted(paths)}),
         form_pattern=pairs_pattern(paths),
         query_pattern=pairs_pattern(name for kind, _, name in split if kind == "query"),

@@ -1,18 +1,23 @@
 """Rules: which attribute is found where, as settings say it.
 
 A source is a body path (``orderId``, ``order.items.0.sku``), ``path:name``, ``query:name`` or
-``header:Name``; of several the first that yields wins.
+``header:Name``; of several the first that yields wins. What exists only at the end of a request is
+``session:key``, ``g:name``, or a function without arguments.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from flask_bodytrace.exceptions import ConfigError
 
-Rules = Mapping[str, Sequence[str]]
+Source = str | Callable[[], object]
+Rules = Mapping[str, Sequence[Source]]
 """Attribute name -> sources, in the order they are tried."""
+LATE = frozenset({"session", "g"})
+"""Kinds of sources that are looked at when the answer is made."""
+_KINDS = frozenset({"path", "query", "header"}) | LATE
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
@@ -33,25 +38,45 @@ def parse_rules(text: str) -> dict[str, list[str]]:
     return rules
 
 
+def is_late(source: Source) -> bool:
+    """Whether a source has its value only when the answer is made."""
+    return callable(source) or (source.partition(":")[0] in LATE and ":" in source)
+
+
+def source_name(source: Source) -> str:
+    """A source as people read it."""
+    return f"{getattr(source, '__name__', 'function')}()" if callable(source) else source
+
+
+def check_name(attribute: str) -> None:
+    """Refuse what is no name of an attribute.
+
+    :raises ConfigError: it has other characters than letters, digits, underscores and dots.
+    """
+    if not _NAME.fullmatch(attribute):
+        raise ConfigError(f"{attribute!r} is no attribute name (letters, digits, '_', '.')")
+
+
 def check_rules(rules: Rules) -> None:
     """Refuse rules that could never work.
 
     :raises ConfigError: a bad attribute name or an unknown kind of source, saying which.
     """
     for attribute, sources in rules.items():
-        if not _NAME.fullmatch(attribute):
-            raise ConfigError(f"{attribute!r} is no attribute name (letters, digits, '_', '.')")
+        check_name(attribute)
         if not sources:
             raise ConfigError(f"{attribute!r} has no source: name at least one")
         for source in sources:
+            if callable(source):
+                continue
             if "[" in source:
                 fix = source.replace("[", ".").replace("]", "")
                 raise ConfigError(f"{source!r} is no path: write an array's index as in {fix!r}")
             kind, colon, name = source.partition(":")
-            if colon and kind not in {"path", "query", "header"}:
+            if colon and kind not in _KINDS:
                 raise ConfigError(
-                    f"{source!r} has an unknown kind {kind!r}: use path:, query:, header: or a "
-                    "plain body path"
+                    f"{source!r} has an unknown kind {kind!r}: use path:, query:, header:, "
+                    "session:, g: or a plain body path"
                 )
             named = name if colon else source
             if not named or "" in source.split("."):

@@ -64,6 +64,20 @@ class RequestTrace:
         """The business ids of this request by attribute name; read-only."""
         raise NotImplementedError
 
+    def set_id(self, name: str, value: object) -> bool:
+        """Add a business id that is known only now, such as the user's after authentication.
+
+        It is on the span and in `ids`, and from now on on log records and, with
+        ``BODYTRACE_BAGGAGE``, in what outbound calls send. It replaces an id of this name.
+        ``BODYTRACE_ID_HASH`` holds for it.
+
+        :param name: the attribute's, such as ``user.id``.
+        :param value: text, a number or a UUID; longer text is cut to 256 characters.
+        :returns: whether the value can be an id: printable and not empty.
+        :raises ConfigError: `name` has other characters than letters, digits, ``_``, ``-``, ``.``.
+        """
+        raise NotImplementedError
+
     def headers(self) -> dict[str, str]:
         """Headers for an outbound call by hand, through the configured propagators.
 

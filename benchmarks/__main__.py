@@ -25,6 +25,7 @@ PARTS = (
     "overhead",
     "exported",
     "encode",
+    "capturing",
     "extraction",
     "server",
     "concurrency",
@@ -120,6 +121,35 @@ def _exported(*, quick: bool) -> Iterator[str]:
         for label, cost in costs.items()
     ]
     yield from _table(["", "us over bare", "of OTel Flask", "of ours with fastotel"], rows)
+
+
+def _capturing(*, quick: bool) -> Iterator[str]:
+    found = overhead.measure_capturing(
+        rounds=5 if quick else 12, requests=200, generations=1 if quick else 3
+    )
+    yield "## Bodies captured\n"
+    yield "CPU microseconds a request over bare Flask; bodies of request and answer on the span.\n"
+    names = list(dict.fromkeys(name for costs in found.values() for name in costs))
+    rows = [
+        [_CAPTURING[name], *(f"{costs[name]:.1f}" for costs in found.values())] for name in names
+    ]
+    capturing = [costs["ours_capturing"] - costs["ours"] for costs in found.values()]
+    rows.append(["capturing, over the same without", *(f"{cost:.1f}" for cost in capturing)])
+    rows += [
+        [
+            f"flask_bodytrace, of {_CAPTURING[name]}",
+            *(f"{costs['ours_capturing'] / costs[name]:.2f}" for costs in found.values()),
+        ]
+        for name in names[2:]
+    ]
+    yield from _table(["", *found], rows)
+
+
+_CAPTURING = {
+    "ours": "flask_bodytrace, not capturing",
+    "ours_capturing": "flask_bodytrace",
+    "moesif": "Moesif",
+}
 
 
 def _encode(*, quick: bool) -> Iterator[str]:

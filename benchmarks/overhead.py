@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from statistics import quantiles
 
 from . import subjects
@@ -29,6 +30,8 @@ class Worker:
     flags: str = "01"
     metered: bool = False
     export: str = ""
+    size: int = 1024
+    path: str = "/orders/17"
     rounds: list[float] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
 
@@ -42,7 +45,12 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "BENCH_EXPORT": self.export},
+            env={
+                **os.environ,
+                "BENCH_EXPORT": self.export,
+                "BENCH_BODY": str(self.size),
+                "BENCH_PATH": self.path,
+            },
         )
 
     def ask(self, requests: int) -> float:
@@ -93,7 +101,7 @@ SCENARIOS: dict[str, dict[str, str | bool]] = {
     UNSAMPLED_METERED: {"flags": "00", "metered": True},
 }
 _ALL = [name for name in subjects.SUBJECTS if name not in {"bare", "hooks"}]
-_METERED = ["otel_wsgi", "otel_flask", "ours", "ours_full"]
+_METERED = ["otel_wsgi", "otel_flask", "ours", "ours_full", "ours_everything"]
 WHO = {
     SAMPLED: _ALL,
     # Sentry and ddtrace do not take the decision from the flags alone: see "by the sampler".
@@ -120,7 +128,7 @@ def measure(
         for name in WHO[scenario]
         if only is None or name in only
     }
-    _in_turn([bare, *workers.values()], rounds, requests, generations)
+    in_turn([bare, *workers.values()], rounds, requests, generations)
     costs: dict[str, dict[str, Cost]] = {}
     for (scenario, name), worker in workers.items():
         over = [mine - base for mine, base in zip(worker.rounds, bare.rounds, strict=True)]
@@ -136,7 +144,8 @@ EXPORTED = {
     "flask_bodytrace, official otlp over HTTP": ("ours", "official"),
     "flask_bodytrace, fastotel": ("ours", "fastotel"),
     "flask_bodytrace": ("ours", "own"),
-    "flask_bodytrace, every feature on": ("ours_full", "own"),
+    "flask_bodytrace, every feature on but captured bodies": ("ours_full", "own"),
+    "flask_bodytrace, every feature on": ("ours_everything", "own"),
 }
 """Who makes the spans, and who exports them."""
 
@@ -151,11 +160,37 @@ def measure_exported(*, rounds: int, requests: int, generations: int) -> dict[st
         workers = {
             label: Worker(subject, export=export) for label, (subject, export) in EXPORTED.items()
         }
-        _in_turn([bare, *workers.values()], rounds, requests, generations)
+        in_turn([bare, *workers.values()], rounds, requests, generations)
     return {label: min(worker.rounds) - min(bare.rounds) for label, worker in workers.items()}
 
 
-def _in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int) -> None:
+CAPTURED = {
+    "1 KiB": (1024, "/orders/17"),
+    "8 KiB": (8192, "/orders/17"),
+    "8 KiB, echoed": (8192, "/echo/17"),
+}
+"""What bodies are captured of: the request's size, and whether the answer is as long."""
+
+
+def measure_capturing(
+    *, rounds: int, requests: int, generations: int
+) -> dict[str, dict[str, float]]:
+    """Microseconds over bare Flask, capturing bodies and not, by size and subject."""
+    found: dict[str, dict[str, float]] = {}
+    # Apitally records only below a server that it knows; Monoscope, Hypertrace and ReadMe ask
+    # their services for a key first, or pin an OpenTelemetry of 2023.
+    peers = ["moesif"] if find_spec("moesifwsgi") else []
+    for label, (size, path) in CAPTURED.items():
+        names = ["bare", "ours", "ours_capturing", *peers]
+        workers = {name: Worker(name, size=size, path=path) for name in names}
+        in_turn(list(workers.values()), rounds, requests, generations)
+        least = min(workers["bare"].rounds)
+        found[label] = {name: min(workers[name].rounds) - least for name in names[1:]}
+    return found
+
+
+def in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int) -> None:
+    """Start all workers, and ask each in turn, as often as there are rounds."""
     for _ in range(generations):
         try:
             for worker in everyone:
@@ -171,9 +206,11 @@ def _in_turn(everyone: list[Worker], rounds: int, requests: int, generations: in
 
 def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
     """The worker's side: for every number read, that many requests, and their CPU time."""
-    body = subjects.document(1024)
+    body = subjects.document(int(os.environ.get("BENCH_BODY", "1024")))
     application = subjects.make(subject, sampler, metered=bool(metered))
-    call = subjects.caller(application, subjects.environ(body, flags), body)
+    environ = subjects.environ(body, flags)
+    environ["PATH_INFO"] = os.environ.get("BENCH_PATH", environ["PATH_INFO"])
+    call = subjects.caller(application, environ, body)
     call()
     gc.collect()
     gc.freeze()

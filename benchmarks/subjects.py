@@ -117,6 +117,10 @@ def shop() -> Flask:
         order = request.get_json()
         return {"number": number, "order": order["orderId"], "user": order["userId"]}
 
+    @app.post("/echo/<int:number>")
+    def echo(number: int) -> dict[str, Any]:
+        return {"number": number, **request.get_json()}
+
     @app.get("/ping")
     def ping() -> dict[str, Any]:
         return {}
@@ -279,20 +283,42 @@ def ours(sampler: str) -> Flask:
 
 
 def ours_full(sampler: str) -> Flask:
-    """This package with every feature that a request can pay for."""
-    return _ours(
-        sampler,
-        ids=IDS,
-        id_hash="user.id",
-        hash_key="a secret",
-        trace_key="order.id",
-        baggage=True,
-        logs=True,
-        response_headers="x-trace,server-timing,traceresponse",
-        excluded_urls="/health,/static/.*",
-        capture_body="errors",
-        relay_calls=True,
+    """This package with every feature that a request can pay for but captured bodies."""
+    return _ours(sampler, **_FULL, capture_body="errors")
+
+
+_FULL: dict[str, Any] = {
+    "ids": IDS,
+    "id_hash": "user.id",
+    "hash_key": "a secret",
+    "trace_key": "order.id",
+    "baggage": True,
+    "logs": True,
+    "response_headers": "x-trace,server-timing,traceresponse",
+    "excluded_urls": "/health,/static/.*",
+    "relay_calls": True,
+}
+
+
+def ours_capturing(sampler: str) -> Flask:
+    """This package with two ids, and the bodies of every request and answer on the span."""
+    return _ours(sampler, ids=IDS, capture_body="always", capture_response="always")
+
+
+def ours_everything(sampler: str) -> Flask:
+    """This package with every feature that a request can pay for, captured bodies too."""
+    return _ours(sampler, **_FULL, capture_body="always", capture_response="always")
+
+
+def moesif(_sampler: str) -> Flask:
+    """Moesif, bodies captured; what it keeps goes nowhere, for want of a network."""
+    from moesifwsgi import MoesifMiddleware
+
+    app = shop()
+    app.wsgi_app = MoesifMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, {"APPLICATION_ID": "benchmark", "LOG_BODY": True}
     )
+    return app
 
 
 def _ours(sampler: str, **settings: Any) -> Flask:
@@ -346,6 +372,12 @@ def _semantic_conventions() -> None:
     os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
 
 
+CAPTURING: dict[str, Callable[[str], Wsgi]] = {
+    "ours_capturing": ours_capturing,
+    "moesif": moesif,
+}
+"""With bodies captured; the peers are in an environment only where they can be."""
+
 SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
     "bare": bare,
     "hooks": hooks,
@@ -358,6 +390,7 @@ SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
     "datadog": datadog,
     "ours": ours,
     "ours_full": ours_full,
+    "ours_everything": ours_everything,
 }
 
 LABELS = {
@@ -370,7 +403,8 @@ LABELS = {
     "sentry": "sentry-sdk",
     "datadog": "ddtrace",
     "ours": "flask_bodytrace, defaults and two ids",
-    "ours_full": "flask_bodytrace, every feature on",
+    "ours_full": "flask_bodytrace, every feature on but captured bodies",
+    "ours_everything": "flask_bodytrace, every feature on",
 }
 
 
@@ -381,4 +415,4 @@ def make(name: str, sampler: str = "always", *, metered: bool = False) -> Wsgi:
     """
     if metered:
         metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
-    return SUBJECTS[name](sampler)
+    return {**SUBJECTS, **CAPTURING}[name](sampler)

@@ -26,7 +26,8 @@ def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
     """
     looks_closely = is_marked or bool(redactor.patterns)
     names: set[str] = set()
-    texts: list[str] = []
+    # Sets, since documents repeat themselves.
+    texts: set[str] = set()
     open_values: list[Any] = [[document]]
     while open_values:
         value = open_values.pop()
@@ -39,15 +40,15 @@ def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
             kind = type(inner)
             if kind is str:
                 if len(inner) > _HARMLESS_LENGTH or looks_closely or ":" in inner:
-                    texts.append(inner)
+                    texts.add(inner)
             elif kind is dict or kind is list:
                 open_values.append(inner)
             elif kind is int and inner >= _SMALLEST_CARD and redactor.cards:
-                texts.append(str(inner))
+                texts.add(str(inner))
     kinds = {redactor.kind(name) for name in names}
     if SECRET in kinds or (NAMING in kinds and NAMED in kinds):
         return False
-    texts += [name for name in names if len(name) > _HARMLESS_LENGTH]
+    texts.update(name for name in names if len(name) > _HARMLESS_LENGTH)
     return not any(
         text.lstrip().startswith(OPENING) or redactor.text(text) != text for text in texts
     )

@@ -402,7 +402,10 @@ def test_a_failure_to_capture_leaves_the_answer_and_the_span(
 
 
 NAMES = st.sampled_from(["password", "apiKey", "x-auth-token", "card", "a", "b", "clientSecret"])
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{["), max_size=5)
+# Not the names of secrets: in a list, what follows one is hidden.
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="{["), max_size=5).filter(
+    lambda text: not Redactor().is_secret(text)
+)
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers(-10, 10) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),

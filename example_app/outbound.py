@@ -9,7 +9,7 @@ from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, StatusCode
 
 from example_app import labels
-from example_app.breaker.guard import CallFailed
+from example_app.failures import CallFailed
 from flask_bodytrace.client import watch
 
 if TYPE_CHECKING:

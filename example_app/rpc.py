@@ -12,7 +12,7 @@ from opentelemetry import context, propagate
 from opentelemetry.trace import SpanKind, StatusCode
 
 from example_app import labels
-from example_app.breaker.guard import CallFailed
+from example_app.failures import CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

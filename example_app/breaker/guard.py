@@ -13,16 +13,14 @@ import pybreaker
 from opentelemetry import metrics
 from opentelemetry.trace import get_current_span
 
+from example_app.failures import CallFailed
+
 if TYPE_CHECKING:
     from example_app.breaker.rules import BreakerRules
     from example_app.cache.store import Cache
 
 _KEPT_S = 3600
 _log = logging.getLogger(__name__)
-
-
-class CallFailed(Exception):
-    """A call got no answer, none in time, or the answer that the service itself has failed."""
 
 
 class Unavailable(Exception):

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, abort, g, request
 from opentelemetry import baggage, context
 
 from example_app import labels
-from example_app.breaker.guard import CallFailed
+from example_app.failures import CallFailed
 from example_app.gateway import nonces
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from opentelemetry.trace import Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from example_app.events.bus import Delivery
-from example_app.events.event import PAID, PLACED, Event, new_event
-from example_app.events.loop import EventLoop
+from example_app.events.event import PLACED, Event, new_event
 from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from flask_bodytrace.testing import SpanRecorder
@@ -170,104 +169,3 @@ def test_the_relay_publishes_what_is_left_when_it_is_stopped() -> None:
     with recorded() as (tracer, _), Relay(both, both, tracer).running():
         both.events.append(numbered(1))
     assert [event.key for event in both.published] == ["A1"]
-
-
-def test_the_loop_hands_over_in_order_and_tries_again_in_the_events_trace(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    handled: list[str] = []
-    done = threading.Event()
-
-    def handle(event: Event) -> None:
-        handled.append(event.key)
-        if len(handled) == 1:
-            raise OSError
-        if event.key == "A2":
-            done.set()
-
-    with (
-        recorded() as (tracer, spans),
-        closing(SqlitePublisher(path)) as publisher,
-        closing(SqliteConsumer(path, "shop")) as consumer,
-    ):
-        with tracer.start_as_current_span("order"):
-            publisher.publish([numbered(0, PAID), numbered(1), numbered(2)])
-        with EventLoop(consumer, {PLACED: handle}, tracer).running():
-            assert done.wait(20)
-
-        assert handled == ["A1", "A1", "A2"]
-        processed = spans.named("process order.placed")
-        assert [span.status.is_ok for span in processed] == [False, True, True]
-        for span in processed:
-            spans.assert_child(span, of="order")
-            assert (span.attributes or {})["messaging.consumer.group.name"] == "shop"
-        assert consumer.poll(0) == []
-
-
-def test_an_event_that_cannot_be_handled_is_kept_when_the_loop_stops(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    tried = threading.Event()
-
-    def fail(_event: Event) -> None:
-        tried.set()
-        raise OSError
-
-    with (
-        recorded() as (tracer, _),
-        closing(SqlitePublisher(path)) as publisher,
-        closing(SqliteConsumer(path, "shop")) as consumer,
-    ):
-        publisher.publish([numbered(1)])
-        with EventLoop(consumer, {PLACED: fail}, tracer).running():
-            assert tried.wait(20)
-        assert [event.key for event in events_of(consumer.poll(0))] == ["A1"]
-
-
-class Troubled:
-    """An engine that raises, once at each step, before it does what it is asked for."""
-
-    system, group = "memory", "one"
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.left = [Delivery(event, number) for number, event in enumerate(events)]
-        self.raises = {"poll": 2, "commit": 2}
-        self.committed: list[Delivery] = []
-        self.done = threading.Event()
-
-    def _trouble(self, step: str) -> None:
-        if self.raises[step]:
-            self.raises[step] -= 1
-            raise OSError(f"no broker for {step}")
-
-    def poll(self, timeout_s: float) -> Sequence[Delivery]:
-        self._trouble("poll")
-        if not self.left:
-            self.done.wait(timeout_s)
-        polled, self.left = self.left, []
-        return polled
-
-    def commit(self, delivery: Delivery) -> None:
-        self._trouble("commit")
-        self.committed.append(delivery)
-        if delivery.position == 2:
-            self.done.set()
-
-    def close(self) -> None: ...
-
-
-def test_the_loop_survives_an_engine_that_raises() -> None:
-    events = [numbered(number) for number in range(3)]
-    consumer = Troubled(events)
-    handled: list[Event] = []
-    with recorded() as (tracer, _), EventLoop(consumer, {PLACED: handled.append}, tracer).running():
-        assert consumer.done.wait(20)
-    assert handled == events
-    assert events_of(consumer.committed) == events
-    assert consumer.raises == {"poll": 0, "commit": 0}
-
-
-def test_a_loop_whose_engine_stays_away_stops_at_once() -> None:
-    consumer = Troubled([])
-    consumer.raises["poll"] = 1_000_000
-    with recorded() as (tracer, _), EventLoop(consumer, {}, tracer).running():
-        pass
-    assert consumer.committed == []

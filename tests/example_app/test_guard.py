@@ -12,9 +12,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from example_app.breaker import rules
-from example_app.breaker.guard import CallFailed, Guard, Unavailable
+from example_app.breaker.guard import Guard, Unavailable
 from example_app.breaker.rules import BreakerRules
 from example_app.cache.sqlite_cache import SqliteCache
+from example_app.failures import CallFailed
 
 RULES = BreakerRules(failure_threshold=5, timeout_ms=50, fallback_strategy="cache_last_known_value")
 

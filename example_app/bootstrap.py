@@ -180,7 +180,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         publisher = around.publisher()
         for part in (inventory, payments, store, audit_log, publisher):
             parts.enter_context(closing(part))
-        relay = Relay(store, publisher, tracer)
+        relay = Relay(store.outboxes, publisher, tracer)
         app.register_blueprint(
             order_routes(
                 Parts(
@@ -189,11 +189,11 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
                     audit_log=audit_log,
                     redacted=BodyCapture(AUDITED_BYTES, Redactor(), always=True),
-                    stored=relay.wake,
                 )
             )
         )
-        app.register_blueprint(callback_routes(store, around.payment_key, relay.wake))
+        app.register_blueprint(callback_routes(store, around.payment_key))
+        app.register_blueprint(health_routes(relay.states))
         parts.enter_context(relay.running())
         yield app
 

@@ -9,3 +9,7 @@ class TemporarilyUnavailable(Exception):
 
 class CallFailed(TemporarilyUnavailable):
     """A call got no answer, none in time, or the answer that the service itself has failed."""
+
+
+class DatabaseUnavailable(TemporarilyUnavailable):
+    """A database is locked, broken or gone; the message names its file, for the log only."""

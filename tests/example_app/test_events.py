@@ -23,13 +23,14 @@ from flask_bodytrace.testing import SpanRecorder
 class Keeping:
     """An outbox in memory, and a publisher that fails as often as it is told to."""
 
-    system = "memory"
+    system, name = "memory", "db-1"
 
     def __init__(self, failures: int = 0) -> None:
         self.events: list[Event] = []
         self.published: list[Event] = []
         self.failures = failures
         self.arrived = threading.Event()
+        self.woken = threading.Event()
 
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         count = len(self.events)
@@ -44,6 +45,12 @@ class Keeping:
             raise OSError
         self.published += events
         self.arrived.set()
+
+    def wait(self, timeout_s: float) -> None:
+        self.woken.wait(timeout_s)
+
+    def wake(self) -> None:
+        self.woken.set()
 
     def close(self) -> None: ...
 
@@ -146,9 +153,9 @@ def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace()
             token = context.attach(baggage.set_baggage("user.label", "canary"))
             both.events.append(numbered(1))
             context.detach(token)
-        relay = Relay(both, both, tracer)
+        relay = Relay([both], both, tracer)
         with relay.running():
-            relay.wake()
+            both.wake()
             assert both.arrived.wait(20)
 
         (event,) = both.published
@@ -166,6 +173,54 @@ def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace()
 
 def test_the_relay_publishes_what_is_left_when_it_is_stopped() -> None:
     both = Keeping()
-    with recorded() as (tracer, _), Relay(both, both, tracer).running():
+    with recorded() as (tracer, _), Relay([both], both, tracer).running():
         both.events.append(numbered(1))
     assert [event.key for event in both.published] == ["A1"]
+
+
+def test_the_relay_goes_on_with_other_outboxes_while_one_hangs() -> None:
+    hanging, other = Keeping(), Keeping()
+    other.name = "db-2"
+    hanging.events.append(numbered(1))
+    other.events.append(numbered(2))
+
+    class Publisher(Keeping):
+        def publish(self, events: Sequence[Event]) -> None:
+            if events[0].key == "A1":
+                # As a publisher would that waits for a lock on this one's rows.
+                assert self.arrived.wait(20), "the other one is published meanwhile"
+            self.published += events
+            self.arrived.set()
+
+    publisher = Publisher()
+    with recorded() as (tracer, _), Relay([hanging, other], publisher, tracer).running():
+        assert publisher.arrived.wait(20)
+    assert [event.key for event in publisher.published] == ["A2", "A1"]
+
+
+def test_the_relay_backs_off_from_one_outbox_and_says_so() -> None:
+    failing, other = Keeping(), Keeping()
+    other.name = "db-2"
+    failing.events.append(numbered(1))
+    tried = threading.Semaphore(0)
+    mended = threading.Event()
+
+    class Publisher(Keeping):
+        def publish(self, events: Sequence[Event]) -> None:
+            tried.release()
+            if not mended.is_set():
+                raise OSError("locked")
+            super().publish(events)
+
+    publisher = Publisher()
+    with recorded() as (tracer, _):
+        relay = Relay([failing, other], publisher, tracer)
+        with relay.running():
+            for _ in range(3):
+                assert tried.acquire(timeout=20)
+            shown = {name: state.shown() for name, state in relay.states.items()}
+            mended.set()
+            assert publisher.arrived.wait(20)
+    assert shown["db-1"]["lastError"]["error"] == "OSError"
+    assert shown["db-1"]["failuresInARow"] >= 2
+    assert (shown["db-2"]["state"], shown["db-2"]["lastError"]) == ("running", None)

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
 from example_app.load.run import Load, drive
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     mode.add_argument("--load", action="store_true", help="send many, print how fast it went")
     mode.add_argument("--service", choices=SERVICES, help="run one service, as it is run by us")
     mode.add_argument("--move", metavar="USER", help="move a stopped system's user, to --key")
+    mode.add_argument("--replay", metavar="TOPIC", help="publish its dead letters again")
     parser.add_argument("--key", type=lambda text: int(text, 0), help="shard key, as in 0xE000")
     parser.add_argument("--any-ports", action="store_true", help="take any free ports")
     parser.add_argument("--data", type=Path, default=Path("var"), help="folder (%(default)s)")
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options.service)
     if options.move:
         return move_user(options.data, options.move, options.key)
+    if options.replay:
+        return replay_topic(options.data, options.replay)
     try:
         return run_system(options)
     except (OSError, NotStarted) as error:
@@ -91,6 +94,17 @@ def show(system: System) -> int:
             print(f"\n{invitation(system)}", flush=True)
             stop_signal()
     return status
+
+
+def replay_topic(data: Path, topic: str) -> int:
+    """Publish the dead letters of a topic again; 1 if there is no such topic."""
+    try:
+        count = replay(data, topic)
+    except ValueError as error:
+        print(f"cannot replay: {error}", file=sys.stderr)
+        return 1
+    print(f"{count} events of {topic} were published again")
+    return 0
 
 
 def drive_and_check(system: System, wanted: Load) -> int:

@@ -15,9 +15,11 @@ from example_app.breaker import rules
 from example_app.breaker.guard import Guard
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.discovery.static_directory import StaticDirectory
+from example_app.events import dead_letters
 from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+from example_app.health import health_routes
 from example_app.outbound import HttpService
 from example_app.service import traced_service
 from flask_bodytrace.audit import BodyCapture, Redactor
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from example_app.cache.store import Cache
     from example_app.discovery.directory import Directory
     from example_app.events.bus import Consumer, Publisher
+    from example_app.events.event import Event
+    from example_app.events.state import LoopState
 
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
@@ -78,6 +82,11 @@ class Surroundings:
         """The folder of the orders' databases."""
         return self.data / "orders"
 
+    @property
+    def bus(self) -> Path:
+        """The file of the bus."""
+        return self.data / "bus.db"
+
     # The engines.
 
     def directory(self) -> Directory:
@@ -90,15 +99,47 @@ class Surroundings:
 
     def publisher(self) -> Publisher:
         """Where events go."""
-        return SqlitePublisher(self.data / "bus.db")
+        return SqlitePublisher(self.bus)
 
     def consumer(self, group: str) -> Consumer:
         """Where events come from."""
-        return SqliteConsumer(self.data / "bus.db", group)
+        return SqliteConsumer(self.bus, group)
+
+    @contextmanager
+    def events(
+        self, group: str, handlers: Mapping[str, Callable[[Event], None]], tracer: Tracer
+    ) -> Iterator[Mapping[str, LoopState]]:
+        """Hand events to `handlers`, by topic, for as long as the block lasts.
+
+        :yields: the state of each loop, by name.
+        """
+        with (
+            closing(self.consumer(group)) as consumer,
+            closing(self.publisher()) as given_up,
+        ):
+            loop = EventLoop(consumer, handlers, tracer, given_up)
+            with loop.running():
+                yield {"events": loop.state}
 
     def tracer(self, service: str) -> Tracer:
         """What makes a service's own spans; asked for after its app was made."""
         return trace.get_tracer(f"example_app.{service}", tracer_provider=self.tracer_provider)
+
+
+def replay(data: Path, topic: str) -> int:
+    """Publish the dead letters of `topic` again, also while the system runs.
+
+    :returns: their number.
+    :raises ValueError: `topic` is not one of dead letters, or no system has run in `data`.
+    """
+    around = Surroundings(data, {}, b"")
+    if not around.bus.exists():
+        raise ValueError(f"{around.bus} is not there")
+    with (
+        closing(around.consumer(f"replay {topic}")) as consumer,
+        closing(around.publisher()) as publisher,
+    ):
+        return dead_letters.replay(topic, consumer, publisher)
 
 
 @contextmanager
@@ -139,7 +180,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         publisher = around.publisher()
         for part in (inventory, payments, store, audit_log, publisher):
             parts.enter_context(closing(part))
-        relay = Relay(store, publisher, tracer)
+        relay = Relay(store.outboxes, publisher, tracer)
         app.register_blueprint(
             order_routes(
                 Parts(
@@ -147,12 +188,17 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
                     audit_log=audit_log,
+<<<<<<< HEAD
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                     stored=relay.wake,
+=======
+                    redacted=BodyCapture(AUDITED_BYTES, Redactor(), always=True),
+>>>>>>> example-faults
                 )
             )
         )
-        app.register_blueprint(callback_routes(store, around.payment_key, relay.wake))
+        app.register_blueprint(callback_routes(store, around.payment_key))
+        app.register_blueprint(health_routes(relay.states))
         parts.enter_context(relay.running())
         yield app
 
@@ -171,11 +217,11 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
     tracer = around.tracer(INVENTORY)
     with (
         closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock,
-        closing(around.consumer(INVENTORY)) as consumer,
         serving_grpc(inventory_methods(stock), around.services[INVENTORY_GRPC], tracer),
-        EventLoop(consumer, handlers(stock), tracer).running(),
+        around.events(INVENTORY, handlers(stock), tracer) as loops,
     ):
         app.register_blueprint(inventory_routes(stock))
+        app.register_blueprint(health_routes(loops))
         yield app
 
 
@@ -191,13 +237,13 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
-        closing(around.consumer(PAYMENTS)) as consumer,
         closing(HttpService(ORDERS, around.directory(), tracer, GATEWAY_TIMEOUT_S)) as orders,
-        EventLoop(
-            consumer, handlers(provider, charges, orders, around.payment_key), tracer
-        ).running(),
+        around.events(
+            PAYMENTS, handlers(provider, charges, orders, around.payment_key), tracer
+        ) as loops,
     ):
         app.register_blueprint(payment_routes(provider, charges))
+        app.register_blueprint(health_routes(loops))
         yield app
 
 
@@ -212,10 +258,10 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
     tracer = around.tracer(FULFILMENT)
     with (
         closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments,
-        closing(around.consumer(FULFILMENT)) as consumer,
-        EventLoop(consumer, handlers(shipments), tracer).running(),
+        around.events(FULFILMENT, handlers(shipments), tracer) as loops,
     ):
         app.register_blueprint(fulfilment_routes(shipments))
+        app.register_blueprint(health_routes(loops))
         yield app
 
 

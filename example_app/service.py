@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, abort, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from example_app import labels
+from example_app.failures import TemporarilyUnavailable
 from flask_bodytrace import BodyTrace, current_trace
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from werkzeug.sansio.response import Response
 
     from flask_bodytrace import RequestTrace
+
+_log = logging.getLogger(__name__)
 
 
 def traced_service(
@@ -45,6 +49,7 @@ def traced_service(
         },
     )
     app.register_error_handler(HTTPException, problem)
+    app.register_error_handler(TemporarilyUnavailable, _unavailable)
     return app
 
 
@@ -59,6 +64,12 @@ def json_body() -> object:
         return request.get_json()
     except RecursionError:
         abort(400, "The JSON is nested too deeply.")
+
+
+def _unavailable(error: TemporarilyUnavailable) -> Response:
+    # The error's text names files and addresses: those are for the log.
+    _log.warning("answered 503: %s", error)
+    return problem(ServiceUnavailable("Something that is needed is not there now. Try it later."))
 
 
 def problem(error: HTTPException) -> Response:

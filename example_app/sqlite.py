@@ -8,20 +8,40 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event
 
+from example_app.failures import DatabaseUnavailable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy import Engine, MetaData
+    from sqlalchemy import Engine, ExceptionContext, MetaData
 
 BUSY_S = 10.0
 """Seconds a writer waits for another one."""
 
+_OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
+
 
 def engine(path: Path) -> Engine:
-    """Return an engine for the file `path`, made if it is not there; a commit is on the disk."""
+    """Return an engine for the file `path`, made if it is not there; a commit is on the disk.
+
+    Its connections raise `DatabaseUnavailable` where the file is locked, broken or no database.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     made = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_S})
-    event.listen(made, "connect", lambda connection, _record: _prepare(connection, durable=True))
+
+    def prepare(connection: Any, _record: object) -> None:
+        try:
+            _prepare(connection, durable=True)
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(f"{path}: {error}") from error
+
+    def name_the_file(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_STATEMENT):
+            raise DatabaseUnavailable(f"{path}: {error}") from error
+
+    event.listen(made, "connect", prepare)
+    event.listen(made, "handle_error", name_the_file)
     return made
 
 

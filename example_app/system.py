@@ -126,7 +126,12 @@ def running(
 def _reserved(host: str, port: int) -> Iterator[int]:
     """Keep a port from others, and let our services listen on it, again and again."""
     # Sharing is for those who ask for it: this one fails if any other system is running.
-    with socket.create_server((host, port)) as probe:
+    try:
+        probe = socket.create_server((host, port))
+    except OSError as error:
+        hint = f"port {port} cannot be had ({error.strerror}): --any-ports takes free ones"
+        raise OSError(error.errno, hint) from error
+    with probe:
         port = probe.getsockname()[1]
     with socket.socket() as reserved:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -36,16 +36,25 @@ class Delivery:
 
 
 class Consumer(Protocol):
-    """One group's view of the events; each is delivered at least once, until it was committed."""
+    """One group's view of the events; each is delivered at least once, until it was committed.
+
+    Events of one key are delivered in their order. Every method may raise whatever the engine
+    raises: nothing is lost then, and the caller polls again.
+    """
 
     system: str
     group: str
 
     def poll(self, timeout_s: float) -> Sequence[Delivery]:
-        """Return the next events, in their order; wait up to `timeout_s` for the first."""
+        """Return the events after the last one committed, in their order.
+
+        What was returned before and not committed is returned again.
+
+        :param timeout_s: how long to wait for the first.
+        """
 
     def commit(self, delivery: Delivery) -> None:
-        """Note that `delivery` and all before it are done."""
+        """Note that `delivery` and all before it are done; if it raises, that is not noted."""
 
     def close(self) -> None:
         """Let go of files and connections."""

@@ -17,8 +17,10 @@ import msgspec
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, set_span_in_context
 
+from example_app.events.state import Doing, LoopState
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from opentelemetry.trace import Tracer
 
@@ -26,57 +28,89 @@ if TYPE_CHECKING:
     from example_app.events.event import Event
 
 _IDLE_S = 1.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _log = logging.getLogger(__name__)
 
 
 class Outbox(Protocol):
-    """Events stored, and not yet published."""
+    """Events stored in one database, and not yet published.
+
+    :ivar name: the database's.
+    """
+
+    name: str
 
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken.
 
+        What it has taken and could not be removed is not handed over again by this process.
+
         :returns: their number.
         """
 
-
-class Relay:
-    """Publishes from an outbox, on a thread of its own: at once when woken, else every second."""
-
-    def __init__(self, outbox: Outbox, publisher: Publisher, tracer: Tracer) -> None:
-        self._outbox = outbox
-        self._publisher = publisher
-        self._tracer = tracer
-        self._awake = threading.Event()
-        self._stopped = False
+    def wait(self, timeout_s: float) -> None:
+        """Return once an event was stored by this process, once woken, or after `timeout_s`."""
 
     def wake(self) -> None:
-        """Say that there are events."""
-        self._awake.set()
+        """End `wait`."""
+
+
+class Relay:
+    """Publishes from outboxes: at once what this process stores, else within a second.
+
+    Each has a thread of its own, so that a database that is slow or down holds up no other.
+
+    :ivar states: how it goes, by the outbox's name.
+    """
+
+    def __init__(self, outboxes: Sequence[Outbox], publisher: Publisher, tracer: Tracer) -> None:
+        self._outboxes = outboxes
+        self._publisher = publisher
+        self._tracer = tracer
+        self._stop = threading.Event()
+        self.states: Mapping[str, LoopState] = {
+            outbox.name: LoopState({"example.outbox": outbox.name}) for outbox in outboxes
+        }
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run it for as long as the block lasts; what is stored at its end is published still."""
-        thread = threading.Thread(target=self._run, name="relay")
-        thread.start()
+        threads = [
+            threading.Thread(target=self._run, args=(outbox,), name=f"relay {outbox.name}")
+            for outbox in self._outboxes
+        ]
+        for state in self.states.values():
+            state.running()
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
-            self._stopped = True
-            self._awake.set()
-            thread.join()
+            self._stop.set()
+            for outbox in self._outboxes:
+                outbox.wake()
+            for thread in threads:
+                thread.join()
 
-    def _run(self) -> None:
-        stopped = False
+    def _run(self, outbox: Outbox) -> None:
+        state, pause_s, stopped = self.states[outbox.name], _FIRST_RETRY_S, False
         while not stopped:
-            stopped = self._stopped
-            self._awake.clear()
+            # Looked at before, so that what was stored until then is published still.
+            stopped = self._stop.is_set()
             try:
-                published = self._outbox.drain(self._publish)
-            except Exception:  # noqa: BLE001 - whatever it is, the relay must go on
-                _log.exception("the outbox cannot be published; it is tried again")
-                published = 0
-            if not published and not stopped:
-                self._awake.wait(_IDLE_S)
+                outbox.drain(self._publish)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the relay must go on
+                if state.doing is not Doing.BACKING_OFF:
+                    _log.warning("the outbox of %s waits: %s", outbox.name, error)
+                state.backing_off("publishing", error)
+                self._stop.wait(pause_s)
+                pause_s = min(2 * pause_s, _LAST_RETRY_S)
+            else:
+                state.running()
+                pause_s = _FIRST_RETRY_S
+                if not stopped:
+                    outbox.wait(_IDLE_S)
+        state.stopped()
 
     def _publish(self, events: Sequence[Event]) -> None:
         with ExitStack() as spans:

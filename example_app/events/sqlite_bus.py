@@ -76,12 +76,12 @@ class SqliteConsumer:
 
     def commit(self, delivery: Delivery) -> None:
         """Note that `delivery` and all before it are done."""
-        self._position = delivery.position
         self._connection.execute(
             "INSERT INTO progress VALUES (?, ?)"
             " ON CONFLICT (group_name) DO UPDATE SET position = excluded.position",
-            (self.group, self._position),
+            (self.group, delivery.position),
         )
+        self._position = delivery.position
 
     def close(self) -> None:
         """Close the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -9,7 +10,7 @@ from flask import Blueprint, Response, abort, g, request
 from opentelemetry import baggage, context
 
 from example_app import labels
-from example_app.breaker.guard import CallFailed
+from example_app.failures import CallFailed
 from example_app.gateway import nonces
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from example_app.cache.store import Cache
     from example_app.outbound import HttpService
+
+_log = logging.getLogger(__name__)
 
 
 def gateway_routes(orders: HttpService, inventory: HttpService, cache: Cache) -> Blueprint:
@@ -34,6 +37,10 @@ def gateway_routes(orders: HttpService, inventory: HttpService, cache: Cache) ->
             abort(400, str(error))
         except nonces.Replayed as error:
             abort(409, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
+            # Not let through: the request may have been sent before.
+            _log.warning("the nonce cannot be looked up: %s", error)
+            abort(503, "Nobody can say now whether this was sent before. Send it again later.")
         return _hand_on(orders, "/orders")
 
     @routes.get("/orders/<order_id>")

@@ -40,7 +40,7 @@ class Ledger:
         changed = time.monotonic()
         while True:
             counted = self._count()
-            if counted["placed"] == counted["unpublished"] == 0 and (
+            if counted["placed"] == counted["unpublished"] == counted["unanswered"] == 0 and (
                 counted["paid"] == counted["shipments"] and counted["charges"] == counted["orders"]
             ):
                 return counted
@@ -75,6 +75,7 @@ class Ledger:
             "placed": by_status.get("placed", 0),
             "paid": by_status.get("paid", 0),
             "unpublished": orders["unpublished"],
+            "unanswered": len(orders["unanswered"]),
             **self._get(INVENTORY, "/stats"),
             **self._get(PAYMENTS, "/stats"),
             **self._get(FULFILMENT, "/stats"),

@@ -14,18 +14,15 @@ from example_app.payments.messages import Settlement
 from example_app.service import json_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask.typing import ResponseReturnValue
 
     from example_app.orders.store import OrderStore
 
 
-def callback_routes(store: OrderStore, key: bytes, stored: Callable[[], None]) -> Blueprint:
+def callback_routes(store: OrderStore, key: bytes) -> Blueprint:
     """Return the callback's route.
 
     :param key: the secret shared with the payment service.
-    :param stored: called after an event was stored.
     """
     routes = Blueprint("callbacks", __name__, url_prefix="/payments")
 
@@ -46,8 +43,7 @@ def callback_routes(store: OrderStore, key: bytes, stored: Callable[[], None]) -
             lines = [{"sku": sku, "quantity": count} for sku, count in order.quantities.items()]
             payload = {"orderId": order.order_id, "userId": order.user_id, "lines": lines}
             event = new_event(PAID if paid else PAYMENT_FAILED, order.order_id, payload)
-            if store.settle(settled.user_id, settled.order_id, status, event):
-                stored()
+            store.settle(settled.user_id, settled.order_id, status, event)
         except UnknownOrder:
             abort(404, f"User {settled.user_id} has no order {settled.order_id}.")
         return {"orderId": settled.order_id, "status": status.value}

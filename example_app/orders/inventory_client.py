@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from example_app.breaker.guard import CallFailed
+from example_app.failures import CallFailed
 from example_app.inventory.messages import Line, OrderLines, StockLevel
 from example_app.inventory.methods import RELEASE, RESERVE
 from example_app.orders.neighbours import OutOfStock, Reserved

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import (
     JSON,
     Column,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -26,25 +22,31 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError
 
 from example_app import sqlite
-from example_app.events.event import Event
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import from_json
+from example_app.orders.scatter import Scatter
 from example_app.orders.shards import DATABASES, Router, tables_of
-from example_app.orders.store import DuplicateOrder, Status, StoredOrder, UnknownOrder
+from example_app.orders.sqlite_outbox import SqliteOutbox
+from example_app.orders.store import (
+    DuplicateOrder,
+    Gathered,
+    Status,
+    StoredOrder,
+    UnknownOrder,
+)
 from example_app.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Connection
 
+    from example_app.events.event import Event
     from example_app.orders.shards import Shard
 
-T = TypeVar("T")
-_log = logging.getLogger(__name__)
-_BATCH = 100
+_ANSWER_S = 5.0
+"""How long all databases may take to answer what all are asked."""
 
 
 class _Database:
@@ -56,17 +58,8 @@ class _Database:
         self.statements = Statements(tracer, name)
         metadata = MetaData()
         self.tables = {table: _orders(table, metadata) for table in tables_of(name)}
-        self.outbox = Table(
-            "outbox",
-            metadata,
-            Column("position", Integer, primary_key=True),
-            Column("event", LargeBinary, nullable=False),
-            sqlite_autoincrement=True,
-        )
+        self.outbox = SqliteOutbox(name, self.engine, metadata)
         sqlite.create(metadata, self.engine)
-
-    def keep(self, connection: Connection, event: Event) -> None:
-        connection.execute(self.outbox.insert().values(event=msgspec.json.encode(event)))
 
 
 def _orders(name: str, metadata: MetaData) -> Table:
@@ -84,15 +77,24 @@ def _orders(name: str, metadata: MetaData) -> Table:
 
 
 class SqliteOrderStore:
-    """An `OrderStore`, and an `Outbox`, in the files ``db-order-01.db`` to ``-08.db`` of `folder`.
+    """An `OrderStore` in the files ``db-order-01.db`` to ``-08.db`` of `folder`.
 
     They are made if they are not there.
+
+    :param answer_s: how long all databases may take to answer what all are asked, in seconds.
+    :raises DatabaseUnavailable: one cannot be opened, or was there once and is gone.
     """
 
-    def __init__(self, folder: Path, tracer: Tracer, router: Router | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        tracer: Tracer,
+        router: Router | None = None,
+        answer_s: float = _ANSWER_S,
+    ) -> None:
         self._router = router or Router()
         self._databases = {name: _Database(folder, name, tracer) for name in DATABASES}
-        self._pool = ThreadPoolExecutor(len(DATABASES), thread_name_prefix="scatter")
+        self._scatter = Scatter(self._databases, answer_s)
 
     def add(self, stored: StoredOrder, event: Event) -> None:
         """Keep a new order and its event; `DuplicateOrder` if its user has one of its id."""
@@ -112,7 +114,8 @@ class SqliteOrderStore:
                 connection.execute(row)
             except IntegrityError:
                 raise DuplicateOrder(order.order_id) from None
-            database.keep(connection, event)
+            database.outbox.keep(connection, event)
+        database.outbox.wake()
 
     def get(self, user_id: str, order_id: str) -> StoredOrder:
         """Return one order; `UnknownOrder` if there is none of this id."""
@@ -127,7 +130,7 @@ class SqliteOrderStore:
             raise UnknownOrder(order_id)
         return _stored(row)
 
-    def find(self, order_id: str) -> Sequence[StoredOrder]:
+    def find(self, order_id: str) -> Gathered[Sequence[StoredOrder]]:
         """Return every user's order of this id."""
 
         def ask(database: _Database) -> list[StoredOrder]:
@@ -143,7 +146,8 @@ class SqliteOrderStore:
             ):
                 return [_stored(row) for row in connection.execute(query)]
 
-        return [stored for found in self._scatter(ask) for stored in found]
+        asked = self._scatter.ask(ask)
+        return Gathered([stored for found in asked.value for stored in found], asked.unanswered)
 
     def of_user(self, user_id: str, limit: int) -> Sequence[StoredOrder]:
         """Return up to `limit` of a user's orders, by id."""
@@ -156,7 +160,7 @@ class SqliteOrderStore:
             rows = connection.execute(query.order_by(table.c.order_id).limit(limit))
             return [_stored(row) for row in rows]
 
-    def count(self) -> Mapping[Status, int]:
+    def count(self) -> Gathered[Mapping[Status, int]]:
         """Return the number of orders of each status."""
 
         def ask(database: _Database) -> Counter[Status]:
@@ -175,7 +179,8 @@ class SqliteOrderStore:
                     counted[Status(status)] += number
             return counted
 
-        return sum(self._scatter(ask), Counter())
+        asked = self._scatter.ask(ask)
+        return Gathered(sum(asked.value, Counter()), asked.unanswered)
 
     def settle(self, user_id: str, order_id: str, status: Status, event: Event) -> bool:
         """Change a placed order's status and keep `event`; False if that was done before."""
@@ -187,12 +192,14 @@ class SqliteOrderStore:
             .values(status=status.value)
         )
         with database.statements.span("UPDATE", table.name), database.engine.begin() as connection:
-            if connection.execute(change).rowcount:
-                database.keep(connection, event)
-                return True
-            if connection.execute(select(literal(1)).where(*own)).one_or_none() is None:
+            changed = bool(connection.execute(change).rowcount)
+            if changed:
+                database.outbox.keep(connection, event)
+            elif connection.execute(select(literal(1)).where(*own)).one_or_none() is None:
                 raise UnknownOrder(order_id)
-            return False
+        if changed:
+            database.outbox.wake()
+        return changed
 
     def copy(self, user_id: str, target: Shard) -> int:
         """Copy a user's orders to where they are to be; return their number."""
@@ -215,34 +222,19 @@ class SqliteOrderStore:
                     if table is not kept:
                         connection.execute(table.delete().where(table.c.user_id == user_id))
 
-    def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
-        """Hand all events to `publish`, in their order, and remove what it has taken."""
-        published, errors = 0, []
-        for database in self._databases.values():
-            try:
-                published += _drain(database, publish)
-            except Exception as error:  # noqa: BLE001 - the other databases go on; raised below
-                errors.append(error)
-        if errors and not published:
-            raise errors[0]
-        for each in errors:
-            _log.warning("the outbox of one database waits: %s", each)
-        return published
+    @property
+    def outboxes(self) -> Sequence[SqliteOutbox]:
+        """The outbox of each database."""
+        return [database.outbox for database in self._databases.values()]
 
-    def unpublished(self) -> int:
-        """Return the number of events in the outbox."""
-
-        def ask(database: _Database) -> int:
-            with database.engine.connect() as connection:
-                return connection.execute(
-                    select(func.count()).select_from(database.outbox)
-                ).scalar_one()
-
-        return sum(self._scatter(ask))
+    def unpublished(self) -> Gathered[int]:
+        """Return the number of events in the outboxes."""
+        asked = self._scatter.ask(lambda database: database.outbox.unpublished())
+        return Gathered(sum(asked.value), asked.unanswered)
 
     def close(self) -> None:
         """Close the files."""
-        self._pool.shutdown()
+        self._scatter.close()
         for database in self._databases.values():
             database.engine.dispose()
 
@@ -250,30 +242,6 @@ class SqliteOrderStore:
         shard = self._router.shard_of(user_id)
         database = self._databases[shard.database]
         return database, database.tables[shard.table]
-
-    def _scatter(self, ask: Callable[[_Database], T]) -> list[T]:
-        """Ask all databases at once, each in a copy of the current context."""
-        asked = [
-            self._pool.submit(copy_context().run, ask, database)
-            for database in self._databases.values()
-        ]
-        return [answer.result() for answer in asked]
-
-
-def _drain(database: _Database, publish: Callable[[Sequence[Event]], None]) -> int:
-    outbox, published = database.outbox, 0
-    oldest = select(outbox.c.position, outbox.c.event).order_by(outbox.c.position).limit(_BATCH)
-    while True:
-        with database.engine.connect() as connection:
-            rows = connection.execute(oldest).all()
-        if not rows:
-            return published
-        publish([msgspec.json.decode(row.event, type=Event) for row in rows])
-        # Exactly these: a slower transaction may have stored one before the last of them meanwhile.
-        positions = [row.position for row in rows]
-        with database.engine.begin() as connection:
-            connection.execute(outbox.delete().where(outbox.c.position.in_(positions)))
-        published += len(rows)
 
 
 def _chosen(table: Table) -> Any:

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from example_app.breaker.guard import Unavailable
 from example_app.events.event import PLACED, new_event
+from example_app.failures import DatabaseUnavailable
 from example_app.orders import audit
 from example_app.orders.neighbours import OutOfStock
 from example_app.orders.order import InvalidOrder, from_form, from_json
@@ -19,14 +20,14 @@ from example_app.orders.store import DuplicateOrder, Status, StoredOrder, Unknow
 from example_app.service import json_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from flask.typing import ResponseReturnValue
 
     from example_app.orders.audit import AuditLog, BodyRecord
     from example_app.orders.neighbours import Inventory, Payments
     from example_app.orders.order import Order
-    from example_app.orders.store import OrderStore
+    from example_app.orders.store import Gathered, OrderStore
     from flask_bodytrace.audit import BodyCapture
 
 _LISTED = 100
@@ -43,7 +44,6 @@ class Parts:
     """What the order service is made of.
 
     :ivar redacted: renders bodies without their secrets.
-    :ivar stored: called after an order, and its event, were stored.
     """
 
     store: OrderStore
@@ -51,7 +51,6 @@ class Parts:
     payments: Payments
     audit_log: AuditLog
     redacted: BodyCapture
-    stored: Callable[[], None]
 
 
 def order_routes(parts: Parts) -> Blueprint:
@@ -78,12 +77,7 @@ def order_routes(parts: Parts) -> Blueprint:
                 return _whole(parts.store.get(user_id, order_id))
             except UnknownOrder:
                 abort(404, f"User {user_id} has no order {order_id}.")
-        found = parts.store.find(order_id)
-        if not found:
-            abort(404, f"There is no order {order_id}.")
-        if len(found) > 1:
-            abort(409, f"{len(found)} users have an order {order_id}: add ?userId=")
-        return _whole(found[0])
+        return _whole(_only(parts.store.find(order_id), order_id))
 
     @routes.get("/users/<user_id>/orders")
     def of_user(user_id: str) -> ResponseReturnValue:
@@ -91,10 +85,26 @@ def order_routes(parts: Parts) -> Blueprint:
 
     @routes.get("/stats")
     def stats() -> ResponseReturnValue:
-        counted = {status.value: number for status, number in parts.store.count().items()}
-        return {"orders": counted, "unpublished": parts.store.unpublished()}
+        counted, unpublished = parts.store.count(), parts.store.unpublished()
+        return {
+            "orders": {status.value: number for status, number in counted.value.items()},
+            "unpublished": unpublished.value,
+            "unanswered": sorted({*counted.unanswered, *unpublished.unanswered}),
+        }
 
     return routes
+
+
+def _only(asked: Gathered[Sequence[StoredOrder]], order_id: str) -> StoredOrder:
+    found = asked.value
+    if not found and asked.unanswered:
+        # It may be in one of those, so nobody can say that there is none.
+        raise DatabaseUnavailable(f"{order_id} is looked for, without {asked.unanswered}")
+    if not found:
+        abort(404, f"There is no order {order_id}.")
+    if len(found) > 1:
+        abort(409, f"{len(found)} users have an order {order_id}: add ?userId=")
+    return found[0]
 
 
 def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
@@ -121,7 +131,10 @@ def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
         parts.store.add(stored, new_event(PLACED, order.order_id, _payload(stored)))
     except DuplicateOrder:
         return _again(parts.store.get(order.user_id, order.order_id), body)
-    parts.stored()
+    except DatabaseUnavailable:
+        # Should it be stored all the same, its event reserves the pieces again.
+        parts.inventory.release(order)
+        raise
     return _placed(stored, {"stock": reserved.age_s, "standing": standing.age_s}), 201, _at(order)
 
 

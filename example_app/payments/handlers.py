@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from example_app.breaker.guard import CallFailed
 from example_app.events.event import PLACED
 from example_app.payments import signature
 from example_app.payments.messages import Authorisation, Settlement
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from example_app.outbound import HttpService
     from example_app.payments.charges import Charges
     from example_app.payments.provider import Provider
+
+
+class CallbackRefused(Exception):
+    """The order service says that the callback is wrong: to send it again would not help."""
 
 
 def handlers(
@@ -45,6 +48,6 @@ def handlers(
             },
         )
         if answer.is_error:
-            raise CallFailed(f"the callback is answered {answer.status_code}: {answer.text}")
+            raise CallbackRefused(f"the callback is answered {answer.status_code}: {answer.text}")
 
     return {PLACED: placed}

@@ -79,7 +79,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(OSError, match="in use"),
+            pytest.raises(OSError, match=rf"port {port} .*in use.*--any-ports"),
             running(tmp_path, {**ANY_PORTS, ORDERS: port}),
         ):
             pass

@@ -14,8 +14,7 @@ from opentelemetry.trace import Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from example_app.events.bus import Delivery
-from example_app.events.event import PAID, PLACED, Event, new_event
-from example_app.events.loop import EventLoop
+from example_app.events.event import PLACED, Event, new_event
 from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from flask_bodytrace.testing import SpanRecorder
@@ -24,13 +23,14 @@ from flask_bodytrace.testing import SpanRecorder
 class Keeping:
     """An outbox in memory, and a publisher that fails as often as it is told to."""
 
-    system = "memory"
+    system, name = "memory", "db-1"
 
     def __init__(self, failures: int = 0) -> None:
         self.events: list[Event] = []
         self.published: list[Event] = []
         self.failures = failures
         self.arrived = threading.Event()
+        self.woken = threading.Event()
 
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         count = len(self.events)
@@ -45,6 +45,12 @@ class Keeping:
             raise OSError
         self.published += events
         self.arrived.set()
+
+    def wait(self, timeout_s: float) -> None:
+        self.woken.wait(timeout_s)
+
+    def wake(self) -> None:
+        self.woken.set()
 
     def close(self) -> None: ...
 
@@ -147,9 +153,9 @@ def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace()
             token = context.attach(baggage.set_baggage("user.label", "canary"))
             both.events.append(numbered(1))
             context.detach(token)
-        relay = Relay(both, both, tracer)
+        relay = Relay([both], both, tracer)
         with relay.running():
-            relay.wake()
+            both.wake()
             assert both.arrived.wait(20)
 
         (event,) = both.published
@@ -167,107 +173,54 @@ def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace()
 
 def test_the_relay_publishes_what_is_left_when_it_is_stopped() -> None:
     both = Keeping()
-    with recorded() as (tracer, _), Relay(both, both, tracer).running():
+    with recorded() as (tracer, _), Relay([both], both, tracer).running():
         both.events.append(numbered(1))
     assert [event.key for event in both.published] == ["A1"]
 
 
-def test_the_loop_hands_over_in_order_and_tries_again_in_the_events_trace(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    handled: list[str] = []
-    done = threading.Event()
+def test_the_relay_goes_on_with_other_outboxes_while_one_hangs() -> None:
+    hanging, other = Keeping(), Keeping()
+    other.name = "db-2"
+    hanging.events.append(numbered(1))
+    other.events.append(numbered(2))
 
-    def handle(event: Event) -> None:
-        handled.append(event.key)
-        if len(handled) == 1:
-            raise OSError
-        if event.key == "A2":
-            done.set()
+    class Publisher(Keeping):
+        def publish(self, events: Sequence[Event]) -> None:
+            if events[0].key == "A1":
+                # As a publisher would that waits for a lock on this one's rows.
+                assert self.arrived.wait(20), "the other one is published meanwhile"
+            self.published += events
+            self.arrived.set()
 
-    with (
-        recorded() as (tracer, spans),
-        closing(SqlitePublisher(path)) as publisher,
-        closing(SqliteConsumer(path, "shop")) as consumer,
-    ):
-        with tracer.start_as_current_span("order"):
-            publisher.publish([numbered(0, PAID), numbered(1), numbered(2)])
-        with EventLoop(consumer, {PLACED: handle}, tracer).running():
-            assert done.wait(20)
-
-        assert handled == ["A1", "A1", "A2"]
-        processed = spans.named("process order.placed")
-        assert [span.status.is_ok for span in processed] == [False, True, True]
-        for span in processed:
-            spans.assert_child(span, of="order")
-            assert (span.attributes or {})["messaging.consumer.group.name"] == "shop"
-        assert consumer.poll(0) == []
+    publisher = Publisher()
+    with recorded() as (tracer, _), Relay([hanging, other], publisher, tracer).running():
+        assert publisher.arrived.wait(20)
+    assert [event.key for event in publisher.published] == ["A2", "A1"]
 
 
-def test_an_event_that_cannot_be_handled_is_kept_when_the_loop_stops(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    tried = threading.Event()
+def test_the_relay_backs_off_from_one_outbox_and_says_so() -> None:
+    failing, other = Keeping(), Keeping()
+    other.name = "db-2"
+    failing.events.append(numbered(1))
+    tried = threading.Semaphore(0)
+    mended = threading.Event()
 
-    def fail(_event: Event) -> None:
-        tried.set()
-        raise OSError
+    class Publisher(Keeping):
+        def publish(self, events: Sequence[Event]) -> None:
+            tried.release()
+            if not mended.is_set():
+                raise OSError("locked")
+            super().publish(events)
 
-    with (
-        recorded() as (tracer, _),
-        closing(SqlitePublisher(path)) as publisher,
-        closing(SqliteConsumer(path, "shop")) as consumer,
-    ):
-        publisher.publish([numbered(1)])
-        with EventLoop(consumer, {PLACED: fail}, tracer).running():
-            assert tried.wait(20)
-        assert [event.key for event in events_of(consumer.poll(0))] == ["A1"]
-
-
-class Troubled:
-    """An engine that raises, once at each step, before it does what it is asked for."""
-
-    system, group = "memory", "one"
-
-    def __init__(self, events: Sequence[Event]) -> None:
-        self.left = [Delivery(event, number) for number, event in enumerate(events)]
-        self.raises = {"poll": 2, "commit": 2}
-        self.committed: list[Delivery] = []
-        self.done = threading.Event()
-
-    def _trouble(self, step: str) -> None:
-        if self.raises[step]:
-            self.raises[step] -= 1
-            raise OSError(f"no broker for {step}")
-
-    def poll(self, timeout_s: float) -> Sequence[Delivery]:
-        self._trouble("poll")
-        if not self.left:
-            self.done.wait(timeout_s)
-        polled, self.left = self.left, []
-        return polled
-
-    def commit(self, delivery: Delivery) -> None:
-        self._trouble("commit")
-        self.committed.append(delivery)
-        if delivery.position == 2:
-            self.done.set()
-
-    def close(self) -> None: ...
-
-
-def test_the_loop_survives_an_engine_that_raises() -> None:
-    events = [numbered(number) for number in range(3)]
-    consumer = Troubled(events)
-    handled: list[Event] = []
-    with recorded() as (tracer, _), EventLoop(consumer, {PLACED: handled.append}, tracer).running():
-        assert consumer.done.wait(20)
-    assert handled == events
-    assert events_of(consumer.committed) == events
-    assert consumer.raises == {"poll": 0, "commit": 0}
-
-
-def test_a_loop_whose_engine_stays_away_stops_at_once() -> None:
-    consumer = Troubled([])
-    consumer.raises["poll"] = 1_000_000
-    with recorded() as (tracer, _), EventLoop(consumer, {}, tracer).running():
-        pass
-    assert consumer.committed == []
+    publisher = Publisher()
+    with recorded() as (tracer, _):
+        relay = Relay([failing, other], publisher, tracer)
+        with relay.running():
+            for _ in range(3):
+                assert tried.acquire(timeout=20)
+            shown = {name: state.shown() for name, state in relay.states.items()}
+            mended.set()
+            assert publisher.arrived.wait(20)
+    assert shown["db-1"]["lastError"]["error"] == "OSError"
+    assert shown["db-1"]["failuresInARow"] >= 2
+    assert (shown["db-2"]["state"], shown["db-2"]["lastError"]) == ("running", None)

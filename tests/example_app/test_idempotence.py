@@ -11,10 +11,10 @@ from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from opentelemetry.trace import NoOpTracer
 
-from example_app.breaker.guard import CallFailed
 from example_app.discovery.directory import UnknownService
 from example_app.discovery.static_directory import StaticDirectory
 from example_app.events.event import PAID, PAYMENT_FAILED, PLACED, Event, new_event
+from example_app.failures import CallFailed
 from example_app.fulfilment.handlers import handlers as fulfilment_handlers
 from example_app.fulfilment.sqlite_shipments import SqliteShipments
 from example_app.inventory.handlers import handlers as inventory_handlers
@@ -22,6 +22,7 @@ from example_app.inventory.messages import Line, OrderLines, StockLevel
 from example_app.inventory.sqlite_stock import SqliteStock
 from example_app.outbound import HttpService
 from example_app.payments import signature
+from example_app.payments.handlers import CallbackRefused
 from example_app.payments.handlers import handlers as payment_handlers
 from example_app.payments.sandbox_provider import SandboxProvider
 from example_app.payments.sqlite_charges import SqliteCharges
@@ -127,7 +128,7 @@ def test_an_order_is_charged_once_and_called_back_each_time_signed(tmp_path: Pat
         ]
         assert charges.count() == 2
         assert charges.keep("U1", "A1", 50, "failed") == "paid", "the first one stays"
-        with pytest.raises(CallFailed, match="404"):
+        with pytest.raises(CallbackRefused, match="404"):
             on[PLACED](placed("GONE"))
 
 

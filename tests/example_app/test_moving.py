@@ -31,7 +31,7 @@ def fill(folder: Path) -> None:
 
 def orders_of(folder: Path, user_id: str) -> list[str]:
     with closing(store(folder)) as orders:
-        assert len(orders.find("A0")) == 2, "each user's, once"
+        assert len(orders.find("A0").value) == 2, "each user's, once"
         return [stored.order.order_id for stored in orders.of_user(user_id, 10)]
 
 
@@ -44,7 +44,7 @@ def test_a_user_is_moved_and_moved_on(tmp_path: Path, capsys: pytest.CaptureFixt
         assert orders_of(folder, "U1") == orders_of(folder, "U2") == ["A0", "A1", "A2"]
     assert moving.router(folder).shard_of("U1") == Shard("db-order-01", "t_order_00")
     with closing(store(folder)) as orders:
-        assert orders.unpublished() == 6, "events go from where they are"
+        assert orders.unpublished().value == 6, "events go from where they are"
 
 
 def test_a_move_that_failed_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

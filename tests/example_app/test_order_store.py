@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -6,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.trace import NoOpTracer
+from sqlalchemy.exc import IntegrityError
 
 from example_app.events.event import PAID, PLACED, Event, new_event
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import Item, Order
+from example_app.orders.scatter import Scatter
 from example_app.orders.shards import DATABASES, Router
+from example_app.orders.sqlite_outbox import SqliteOutbox
 from example_app.orders.sqlite_store import SqliteOrderStore
-from example_app.orders.store import DuplicateOrder, Status, StoredOrder, UnknownOrder
+from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
 
 ORDER = Order(order_id="A1", user_id="U1", items=(Item("BOLT", 2), Item("NUT", 3)))
 STORED = StoredOrder(
@@ -36,8 +40,15 @@ def event(topic: str = PLACED, order_id: str = "A1") -> Event:
 
 def published(store: SqliteOrderStore) -> list[Event]:
     found: list[Event] = []
-    store.drain(found.extend)
+    for outbox in store.outboxes:
+        outbox.drain(found.extend)
     return found
+
+
+def outbox_of(store: SqliteOrderStore, user_id: str) -> SqliteOutbox:
+    database = Router().shard_of(user_id).database
+    (outbox,) = (outbox for outbox in store.outboxes if outbox.name == database)
+    return outbox
 
 
 def test_an_order_comes_back_as_it_was(store: SqliteOrderStore) -> None:
@@ -72,13 +83,13 @@ def test_reads_are_gathered_from_all_databases(store: SqliteOrderStore) -> None:
         store.add(stored("SAME", user), event())
     store.add(stored("OTHER", "U3"), event())
 
-    assert sorted(found.order.user_id for found in store.find("SAME")) == sorted(users)
-    assert [found.order.user_id for found in store.find("OTHER")] == ["U3"]
-    assert store.find("NONE") == []
-    assert store.count() == {Status.PLACED: 65}
+    assert sorted(found.order.user_id for found in store.find("SAME").value) == sorted(users)
+    assert [found.order.user_id for found in store.find("OTHER").value] == ["U3"]
+    assert store.find("NONE") == Gathered([])
+    assert store.count() == Gathered({Status.PLACED: 65})
     assert [found.order.order_id for found in store.of_user("U3", 10)] == ["OTHER", "SAME"]
     assert len(store.of_user("U3", 1)) == 1
-    assert store.unpublished() == 65
+    assert store.unpublished() == Gathered(65)
 
 
 def test_an_order_is_settled_once(store: SqliteOrderStore) -> None:
@@ -108,12 +119,13 @@ def test_events_stay_until_they_are_published(store: SqliteOrderStore) -> None:
     def fail(_events: Sequence[Event]) -> None:
         raise OSError("full")
 
+    outbox = outbox_of(store, "U1")
     with pytest.raises(OSError, match="full"):
-        store.drain(fail)
-    assert store.unpublished() == 250
+        outbox.drain(fail)
+    assert store.unpublished().value == 250
 
     assert [it.key for it in published(store)] == [f"A{number}" for number in range(250)]
-    assert store.unpublished() == 0
+    assert store.unpublished().value == 0
     assert published(store) == []
 
 
@@ -125,20 +137,45 @@ def test_orders_and_events_outlive_the_store(tmp_path: Path) -> None:
         assert len(published(store)) == 1
 
 
-def test_one_database_that_is_down_holds_up_no_events_of_others(
+def test_what_was_published_and_cannot_be_removed_is_not_published_again(
     store: SqliteOrderStore, tmp_path: Path
 ) -> None:
-    for number in range(40):
-        store.add(stored(f"A{number}", f"U{number}"), event(order_id=f"A{number}"))
-    broken = min((tmp_path / "orders").glob("*.db"))
+    store.add(STORED, event())
+    outbox = outbox_of(store, "U1")
     found: list[Event] = []
-    with closing(sqlite3.connect(broken)) as database:
-        (held,) = database.execute("SELECT count(*) FROM outbox").fetchone()
-        database.execute("ALTER TABLE outbox RENAME TO away")
+    with closing(sqlite3.connect(tmp_path / "orders" / f"{outbox.name}.db")) as database:
+        # As for a database that is locked, or full: it can be read, and not be changed.
+        database.execute(
+            "CREATE TRIGGER locked BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'locked'); END"
+        )
         database.commit()
-        assert store.drain(found.extend) == 40 - held
-        database.execute("ALTER TABLE away RENAME TO outbox")
+        for _ in range(3):
+            with pytest.raises(IntegrityError, match="locked"):
+                outbox.drain(found.extend)
+        database.execute("DROP TRIGGER locked")
         database.commit()
-    assert 0 < held < 40
-    assert store.drain(found.extend) == held
-    assert {each.key for each in found} == {f"A{number}" for number in range(40)}
+    assert len(found) == 1
+    assert outbox.drain(found.extend) == 0
+    assert len(found) == 1
+    assert store.unpublished().value == 0
+
+
+def test_a_database_that_hangs_holds_up_no_question_to_others() -> None:
+    go_on, answered = threading.Event(), threading.Semaphore(0)
+
+    def ask(database: int) -> int:
+        if database == 0:
+            assert go_on.wait(20)
+        else:
+            answered.release()
+        return database
+
+    scatter = Scatter({f"db-{number}": number for number in range(3)}, timeout_s=0.05)
+    try:
+        for _ in range(10):
+            assert scatter.ask(ask) == Gathered([1, 2], ("db-0",))
+            assert answered.acquire(timeout=20)
+            assert answered.acquire(timeout=20)
+    finally:
+        go_on.set()
+        scatter.close()

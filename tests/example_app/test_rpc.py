@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from example_app.breaker.guard import CallFailed
 from example_app.discovery.static_directory import StaticDirectory
+from example_app.failures import CallFailed
 from example_app.rpc import GrpcService, Method, serving_grpc
 from flask_bodytrace import XTracePropagator
 from flask_bodytrace.testing import SpanRecorder

@@ -1,0 +1,15 @@
+"""What may go wrong between processes, told apart by whether waiting helps."""
+
+from __future__ import annotations
+
+
+class TemporarilyUnavailable(Exception):
+    """Something that is needed is not there at the moment: the same may work later."""
+
+
+class CallFailed(TemporarilyUnavailable):
+    """A call got no answer, none in time, or the answer that the service itself has failed."""
+
+
+class DatabaseUnavailable(TemporarilyUnavailable):
+    """A database is locked, broken or gone; the message names its file, for the log only."""

@@ -1,0 +1,38 @@
+"""The form that asks for the token."""
+
+from __future__ import annotations
+
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.wrappers import Response
+
+from flask_bodytrace.viewer.access import COOKIE
+
+from .site import Visit
+
+
+def login(visit: Visit) -> Response:
+    """Take the token, and give a cookie for it."""
+    request, access = visit.request, visit.site.access
+    wrong = False
+    if request.method == "POST" and access.wait:
+        text = "Too many wrong tokens: wait a minute.\n"
+        headers = {"Retry-After": str(access.wait)}
+        return Response(text, 429, headers, content_type="text/plain; charset=utf-8")
+    if request.method == "POST":
+        try:
+            token = request.form.get("token", "")
+        except RequestEntityTooLarge:
+            token = ""
+        if access.accepts(token):
+            response = Response(status=303, headers={"Location": visit.urls.build("traces")})
+            response.set_cookie(
+                COOKIE,
+                access.cookie,
+                path=visit.urls.build("traces"),
+                secure=request.is_secure,
+                httponly=True,
+                samesite="Strict",
+            )
+            return response
+        wrong = True
+    return visit.page("login.html", 403 if wrong else 200, wrong=wrong)

@@ -1,0 +1,102 @@
+"""What every page needs: the store, the templates, addresses, and one look for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import MapAdapter
+from werkzeug.wrappers import Request, Response
+
+from flask_bodytrace.viewer import display
+from flask_bodytrace.viewer.access import Access
+from flask_bodytrace.viewer.store import Trace, TraceStore
+from flask_bodytrace.viewer.terms import asking_for
+
+FOLDER = Path(__file__).parents[1]
+_COLOURS = 10
+
+
+class Site:
+    """What all visits share."""
+
+    def __init__(self, store: TraceStore, access: Access) -> None:
+        self.store = store
+        self.access = access
+        self.templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.filters |= {
+            "duration": display.duration,
+            "clock": display.clock,
+            "day": display.day,
+            "text": display.text,
+            "asking": lambda pair: asking_for(*pair),
+        }
+        self._colours: dict[str, int] = {}
+
+    def colour(self, service: str) -> str:
+        """The class that gives a service its colour, the same on every page."""
+        number = self._colours.setdefault(service, len(self._colours) % _COLOURS)
+        if len(self._colours) > 10_000:
+            self._colours.clear()
+        return f"c{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request to a page."""
+
+    site: Site
+    request: Request
+    urls: MapAdapter
+
+    @property
+    def store(self) -> TraceStore:
+        """The traces to show."""
+        return self.site.store
+
+    def find(self, trace_id: str) -> Trace:
+        """One trace.
+
+        :raises NotFound: it is not, or no longer, here.
+        """
+        trace = self.store.trace(trace_id.lower())
+        if trace is None:
+            raise NotFound(
+                "This trace is not in the store. It was never received, or it was the oldest when "
+                "room was needed."
+            )
+        return trace
+
+    def page(self, template: str, status: int = 200, **values: Any) -> Response:
+        """A page, or a part of one, from its template."""
+        html = self.site.templates.get_template(template).render(
+            url=partial(_link, self.urls),
+            colour=self.site.colour,
+            store=self.store,
+            needs_token=self.site.access.needs_token,
+            **values,
+        )
+        # Names may hold what no encoding does: half a surrogate pair.
+        return Response(
+            html.encode(errors="replace"), status, content_type="text/html; charset=utf-8"
+        )
+
+
+def _link(urls: MapAdapter, page: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """The address of a page; what no encoding holds, half a surrogate pair, becomes ``?``."""
+    encodable = {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in (arguments or {}).items()
+    }
+    return urls.build(page, encodable)

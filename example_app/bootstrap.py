@@ -188,12 +188,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
                     audit_log=audit_log,
-<<<<<<< HEAD
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
-                    stored=relay.wake,
-=======
-                    redacted=BodyCapture(AUDITED_BYTES, Redactor(), always=True),
->>>>>>> example-faults
                 )
             )
         )

@@ -77,12 +77,7 @@ def app(tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore) -> Iter
             inventory=neighbours,
             payments=neighbours,
             audit_log=audit_log,
-<<<<<<< HEAD
             redacted=BodyCapture(1000, Redactor()),
-            stored=neighbours.wake,
-=======
-            redacted=BodyCapture(1000, Redactor(), always=True),
->>>>>>> example-faults
         )
         app.register_blueprint(order_routes(parts))
         app.register_blueprint(callback_routes(store, KEY))

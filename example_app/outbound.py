@@ -46,17 +46,15 @@ class HttpService:
 
         :param path: escaped, with its query.
         :param route: what to call it where `path` has ids in it.
-        :raises CallFailed: there was no answer, or the service itself has failed (5xx).
+        :raises CallFailed: nobody knows where it is, there was no answer, or the service itself has
+            failed (5xx).
         """
-        base = self._directory.locate(self.name)
-        attributes = {
-            "http.request.method": method,
-            "peer.service": self.name,
-            "url.full": base + path,
-        }
+        attributes = {"http.request.method": method, "peer.service": self.name}
         with self._tracer.start_as_current_span(
             f"{method} {route or path}", kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
+            base = self._directory.locate(self.name)
+            span.set_attribute("url.full", base + path)
             sent = dict(headers or {})
             propagate.inject(sent)
             if label := labels.current():

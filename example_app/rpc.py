@@ -69,16 +69,16 @@ class GrpcService:
 
         :raises CallFailed: whatever went wrong.
         """
-        channel = self._channel(self._directory.locate(self._name))
-        function = channel.unary_unary(
-            method.path,
-            request_serializer=msgspec.json.encode,
-            response_deserializer=lambda data: msgspec.json.decode(data, type=method.returns),
-        )
         attributes = {**method.attributes, "peer.service": self._name}
         with self._tracer.start_as_current_span(
             method.path[1:], kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
+            channel = self._channel(self._directory.locate(self._name))
+            function = channel.unary_unary(
+                method.path,
+                request_serializer=msgspec.json.encode,
+                response_deserializer=lambda data: msgspec.json.decode(data, type=method.returns),
+            )
             carrier: dict[str, str] = {}
             propagate.inject(carrier)
             if label := labels.current():

@@ -75,9 +75,7 @@ class Guard:
         except (CallFailed, pybreaker.CircuitBreakerError) as error:
             return self._last_known(keys, error)
         if self._falls_back:
-            now = time.time()
-            for key in keys:
-                self._cache.set(self._name(key), {"value": values[key], "at": now}, _KEPT_S)
+            self._keep({key: values[key] for key in keys})
         return Answer(values)
 
     def _attempt(self, function: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
@@ -100,7 +98,7 @@ class Guard:
         return values
 
     def _last_known(self, keys: Sequence[str], error: Exception) -> Answer:
-        kept = {key: self._cache.get(self._name(key)) for key in keys} if self._falls_back else {}
+        kept = self._kept(keys) if self._falls_back else {}
         span = get_current_span()
         open_ = isinstance(error, pybreaker.CircuitBreakerError)
         reason = "the breaker is open" if open_ else str(error)
@@ -118,6 +116,21 @@ class Guard:
         )
         self._fallbacks.add(1, {"breaker.name": self._service})
         return Answer({key: entry["value"] for key, entry in kept.items()}, age_s=max(age, 0.0))
+
+    def _keep(self, values: Mapping[str, object]) -> None:
+        now = time.time()
+        try:
+            for key, value in values.items():
+                self._cache.set(self._name(key), {"value": value, "at": now}, _KEPT_S)
+        except Exception as error:  # noqa: BLE001 - the answer is there, whatever a cache raises
+            _log.warning("the answer of %s is not kept: %s", self._service, error)
+
+    def _kept(self, keys: Sequence[str]) -> Mapping[str, Any]:
+        try:
+            return {key: self._cache.get(self._name(key)) for key in keys}
+        except Exception as error:  # noqa: BLE001 - nothing is known then, whatever a cache raises
+            _log.warning("what %s said last is not known: %s", self._service, error)
+            return {}
 
     def _name(self, key: str) -> str:
         return f"last-known:{self._service}:{key}"

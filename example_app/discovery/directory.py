@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from example_app.failures import CallFailed
 
-class UnknownService(LookupError):
-    """Nobody knows where this service is."""
+
+class UnknownService(CallFailed):
+    """Nobody knows where this service is: a call of it fails, as it does where nobody answers."""
 
 
 class Directory(Protocol):

@@ -21,4 +21,4 @@ class StaticDirectory:
         try:
             return self._services[service]
         except KeyError:
-            raise UnknownService(service) from None
+            raise UnknownService(f"nobody knows where {service} is") from None

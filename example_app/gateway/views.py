@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from example_app.cache.store import Cache
     from example_app.outbound import HttpService
 
+_log = logging.getLogger(__name__)
+
 
 def gateway_routes(orders: HttpService, inventory: HttpService, cache: Cache) -> Blueprint:
     """Return the gateway's routes.
@@ -28,12 +31,18 @@ def gateway_routes(orders: HttpService, inventory: HttpService, cache: Cache) ->
 
     @routes.post("/orders")
     def create() -> ResponseReturnValue:
+        # Read before, so that 413 and a lost client are not taken for a cache that fails.
+        body = request.get_data()
         try:
-            nonces.use(cache, request.headers.get(nonces.HEADER), request.get_data())
+            nonces.use(cache, request.headers.get(nonces.HEADER), body)
         except nonces.BadNonce as error:
             abort(400, str(error))
         except nonces.Replayed as error:
             abort(409, str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a cache raises
+            # Not let through: the request may have been sent before.
+            _log.warning("the nonce cannot be looked up: %s", error)
+            abort(503, "Nobody can say now whether this was sent before. Send it again later.")
         return _hand_on(orders, "/orders")
 
     @routes.get("/orders/<order_id>")

@@ -143,3 +143,26 @@ def test_a_service_that_fails_or_is_not_there_is_503(app: Flask, client: FlaskCl
     call = spans.one("GET /stock/{sku}")
     assert not call.status.is_ok
     spans.assert_child(call, of="GET /stock/<sku>")
+
+
+def test_a_cache_or_a_directory_that_fails_is_503(tmp_path: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    app = traced_service("gateway", provider, incoming="link")
+    tracer, nobody = provider.get_tracer("test"), StaticDirectory({})
+    cache = SqliteCache(tmp_path / "cache.db")
+    with (
+        closing(HttpService("orders", nobody, tracer, 5)) as orders,
+        closing(HttpService("inventory", nobody, tracer, 5)) as inventory,
+    ):
+        app.register_blueprint(gateway_routes(orders, inventory, cache))
+        client = app.test_client()
+        assert client.get("/stock/BOLT").status_code == 503
+        cache.close()
+        refused = client.post("/orders", json={}, headers={"X-Nonce": "a-nonce-of-a-test"})
+    assert refused.status_code == 503
+    assert "closed database" not in refused.text
+
+
+def test_a_body_over_the_limit_is_413(app: Flask) -> None:
+    body, nonce = b" " * ((1 << 20) + 1), {"X-Nonce": "a-nonce-of-a-test"}
+    assert app.test_client().post("/orders", data=body, headers=nonce).status_code == 413

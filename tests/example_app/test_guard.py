@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,16 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.trace import NoOpTracer
 
 from example_app.breaker import rules
 from example_app.breaker.guard import Guard, Unavailable
 from example_app.breaker.rules import BreakerRules
 from example_app.cache.sqlite_cache import SqliteCache
+from example_app.discovery.directory import UnknownService
 from example_app.failures import CallFailed
+from example_app.outbound import HttpService
+from example_app.rpc import GrpcService, Method
 
 RULES = BreakerRules(failure_threshold=5, timeout_ms=50, fallback_strategy="cache_last_known_value")
 
@@ -173,6 +178,34 @@ def test_all_keys_must_be_known(cache: SqliteCache) -> None:
     service.fails = True
     with pytest.raises(Unavailable):
         guard.call(["U1", "U2"], service)
+
+
+def test_a_service_that_nobody_knows_is_a_failed_call(cache: SqliteCache) -> None:
+    guard = Guard("payments", BreakerRules(5, 60_000, "cache_last_known_value"), cache)
+    guard.call(["U1"], Service())
+    asked = list[str]()
+
+    class Nowhere:
+        def locate(self, service: str) -> str:
+            asked.append(service)
+            raise UnknownService(service)
+
+    tracer = NoOpTracer()
+    with closing(HttpService("payments", Nowhere(), tracer, 1)) as http:
+        answers = [guard.call(["U1"], lambda: {"U1": http.send("GET", "/")}) for _ in range(8)]
+    assert [answer.values for answer in answers] == [{"U1": 1}] * 8
+    assert len(asked) == 5, "then the breaker is open"
+    with closing(GrpcService("inventory", Nowhere(), tracer, 1)) as rpc, pytest.raises(CallFailed):
+        rpc.call(Method("a", "b", dict, dict), {})
+
+
+def test_a_cache_that_fails_costs_no_answer(cache: SqliteCache) -> None:
+    guard, service = Guard("payments", RULES, cache), Service()
+    cache.close()
+    assert guard.call(["U1"], service).values == {"U1": 1}
+    service.fails = True
+    with pytest.raises(Unavailable, match="no last known value"):
+        guard.call(["U1"], service)
 
 
 def test_slow_calls_do_not_wait_for_each_other(cache: SqliteCache) -> None:

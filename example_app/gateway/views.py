@@ -31,8 +31,10 @@ def gateway_routes(orders: HttpService, inventory: HttpService, cache: Cache) ->
 
     @routes.post("/orders")
     def create() -> ResponseReturnValue:
+        # Read before, so that 413 and a lost client are not taken for a cache that fails.
+        body = request.get_data()
         try:
-            nonces.use(cache, request.headers.get(nonces.HEADER), request.get_data())
+            nonces.use(cache, request.headers.get(nonces.HEADER), body)
         except nonces.BadNonce as error:
             abort(400, str(error))
         except nonces.Replayed as error:

@@ -161,3 +161,8 @@ def test_a_cache_or_a_directory_that_fails_is_503(tmp_path: Path) -> None:
         refused = client.post("/orders", json={}, headers={"X-Nonce": "a-nonce-of-a-test"})
     assert refused.status_code == 503
     assert "closed database" not in refused.text
+
+
+def test_a_body_over_the_limit_is_413(app: Flask) -> None:
+    body, nonce = b" " * ((1 << 20) + 1), {"X-Nonce": "a-nonce-of-a-test"}
+    assert app.test_client().post("/orders", data=body, headers=nonce).status_code == 413

@@ -302,3 +302,24 @@ def test_the_answer_is_not_kept_after_the_request(make_app: MakeApp) -> None:
     app.test_client().get("/kept").close()
     assert kept[0].answer is None
     assert kept[0].complete is None
+
+
+def test_a_long_stream_takes_no_memory_to_capture(make_app: MakeApp) -> None:
+    import tracemalloc
+
+    app = make_app(capture_response="always")
+
+    @app.get("/long")
+    def long() -> Response:
+        return Response((b"x" * 20_000 for _ in range(1000)), mimetype="text/plain")
+
+    answer = app.test_client().get("/long", buffered=False)
+    tracemalloc.start()
+    try:
+        size = sum(map(len, answer.iter_encoded()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        answer.close()
+    assert size == 20_000_000
+    assert peak < 500_000

@@ -53,6 +53,10 @@ class ReplayableRequest(Request):
                 # It can be read once, whoever reads it.
                 return cast("IO[bytes]", self.environ["wsgi.input"])
             stream = self._own_stream = body.open()
+            source = self.environ["wsgi.input"]
+            if type(source) is BodyStream and source.position == body.size:
+                # Its reader took exactly Content-Length bytes: the next one starts over.
+                source.position = 0
         return cast("IO[bytes]", stream)
 
     @stream.setter

@@ -217,6 +217,12 @@ class TraceStore:
         logs.sort(key=lambda log: log.time)
         return Trace(trace_id, spans, logs, summary, version)
 
+    def summary(self, trace_id: str) -> Summary | None:
+        """What one trace is about; None if it is not, or no longer, here."""
+        with self._lock:
+            kept = self._traces.get(trace_id)
+            return kept.summarize(self._business_ids) if kept is not None and kept.spans else None
+
     def summaries(self, after: int = 0) -> list[Summary]:
         """Of every trace that changed after `after`, a `version`; the latest start comes first."""
         with self._lock:

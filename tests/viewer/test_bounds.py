@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
+import requests
 
 from flask_bodytrace.viewer import Span, TraceStore, server
-from flask_bodytrace.viewer.store import Limits
+from flask_bodytrace.viewer.model import Link
+from flask_bodytrace.viewer.store import Limits, Trace
+from tests.viewer.running import RunningViewer
 
 
 @pytest.fixture
@@ -105,3 +108,24 @@ def test_a_small_gzip_takes_no_large_memory(viewer: object) -> None:
         tracemalloc.stop()
     assert answer.status_code == 413
     assert peak < 150 << 20
+
+
+def test_links_to_a_large_trace_look_at_it_once(
+    make_span: Callable[..., Span], viewer: RunningViewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = [make_span(trace=2, id=number) for number in range(1, 1001)]
+    link = Link(large[0].trace_id, large[0].span_id, {})
+    span = make_span(trace=1, id=7000, links=[link] * 5000)
+    viewer.store.add([*large, span])
+    copied = []
+    trace = TraceStore.trace
+
+    def counted(store: TraceStore, trace_id: str) -> Trace | None:
+        copied.append(trace_id)
+        return trace(store, trace_id)
+
+    monkeypatch.setattr(TraceStore, "trace", counted)
+    page = requests.get(f"{viewer.url}/trace/{span.trace_id}/span/{span.span_id}", timeout=30)
+    assert page.status_code == 200
+    assert page.text.count(f"#s-{link.span_id}") == 5000
+    assert copied.count(link.trace_id) == 0

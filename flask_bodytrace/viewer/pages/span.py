@@ -40,5 +40,8 @@ def span(visit: Visit, trace_id: str, span_id: str) -> Response:
         next=rows[place + 1].span if place + 1 < len(rows) else None,
         exceptions=[event for event in row.span.events if event.name == "exception"],
         logs=[log for log in trace.logs if log.span_id == span_id],
-        known={link.trace_id: visit.store.trace(link.trace_id) for link in row.span.links},
+        known={
+            trace_id: visit.store.summary(trace_id)
+            for trace_id in {link.trace_id for link in row.span.links}
+        },
     )

@@ -69,10 +69,13 @@ class Answer:
             self.parts.append(chunk if size <= self._left else chunk[: self._left])
             self._left -= size
 
-    def take_all(self, chunks: Sequence[bytes]) -> None:
-        """Note a whole answer, which stays where it is."""
-        self.parts = list(chunks)
-        self.size = sum(map(len, chunks))
+    def take_all(self, chunks: Sequence[bytes | str]) -> None:
+        """Note a whole answer, which stays where it is.
+
+        :param chunks: text among them is sent as UTF-8, as Werkzeug's responses do.
+        """
+        self.parts = [each.encode() if isinstance(each, str) else each for each in chunks]
+        self.size = sum(map(len, self.parts))
         self.is_whole = True
         self._left = 0
 

@@ -47,6 +47,10 @@ def answering(app: Flask) -> Flask:  # noqa: C901 - one view for each kind of an
     def json_stream() -> Response:
         return Response(iter(['{"a": 1, ', '"pin": 12}']), mimetype="application/json")
 
+    @app.get("/texts")
+    def texts() -> Response:
+        return Response(["é", "b"], mimetype="text/plain")
+
     @app.get("/events")
     def events() -> Response:
         def made() -> Iterator[str]:
@@ -136,6 +140,7 @@ def test_answers_are_byte_for_byte_the_same(path: str, method: str) -> None:
         ("/json", {CONTENT: '{"orderId":"ORD1","token":"REDACTED"}', SIZE: 36}),
         ("/stream", {CONTENT: "line 0\nline 1\nline 2\n", SIZE: 21, UNPARSED: True}),
         ("/json-stream", {CONTENT: '{"a":1,"pin":"REDACTED"}', SIZE: 19}),
+        ("/texts", {CONTENT: "éb", SIZE: 3, UNPARSED: True}),
         ("/gzip", {SIZE: len(gzip.compress(b'{"a": 1}'))}),
         ("/image", {SIZE: 4}),
         ("/empty", {}),

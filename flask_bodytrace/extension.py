@@ -2,24 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from flask import Flask
 
+from .capture.rules import RedactCallback
 from .exceptions import BodyTraceError, ConfigError
 from .flask.attach import attach, framework_of
 from .flask.hooks import Hooks, RequestHook, ResponseHook
 from .flow.plan import Plan, make_plan
-from .settings import Settings, load
+from .settings import Incoming, Settings, load
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
+    from typing_extensions import Unpack
 
 RequestHookT = TypeVar("RequestHookT", bound=RequestHook)
 ResponseHookT = TypeVar("ResponseHookT", bound=ResponseHook)
 SessionT = TypeVar("SessionT")
+
+
+OnOff: TypeAlias = "bool | str"
+Size: TypeAlias = "int | str"
+Names: TypeAlias = "str | list[str] | tuple[str, ...] | set[str] | frozenset[str]"
+IdSource: TypeAlias = str | Callable[[], object]
+IdRules: TypeAlias = (
+    str
+    | Mapping[str, IdSource | list[IdSource] | tuple[IdSource, ...]]
+    | list[str]
+    | tuple[str, ...]
+)
+CaptureWhen: TypeAlias = Literal["never", "errors", "server-errors", "always"]
+
+
+class SettingKeywords(TypedDict, total=False):
+    """The settings as keywords of `BodyTrace`, for type checkers.
+
+    What each does is in `Settings`; ``tests/typing`` keeps the two in step.
+    """
+
+    enabled: OnOff
+    memory_limit: Size
+    body_limit: Size
+    over_limit: Literal["pass", "reject"]
+    spill_limit: Size
+    pool_limit: Size
+    ids: IdRules
+    id_scan_limit: Size
+    id_hash: Names
+    hash_key: str
+    baggage: OnOff
+    trace_key: str
+    incoming: Incoming | Callable[[Mapping[str, Any]], Incoming]
+    excluded_urls: Names
+    response_headers: Names
+    metrics: OnOff
+    otlp_encoder: OnOff
+    logs: OnOff
+    capture_body: CaptureWhen
+    capture_response: CaptureWhen
+    capture_limit: Size
+    capture_only: Names
+    redact: Names
+    redact_values: Names
+    redact_callback: RedactCallback
+    relay_calls: OnOff
+    viewer: Literal["auto", "on", "off"]
+    viewer_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +103,7 @@ class BodyTrace:
         meter_provider: MeterProvider | None = None,
         on_request: RequestHook | None = None,
         on_response: ResponseHook | None = None,
-        **settings: Any,
+        **settings: Unpack[SettingKeywords],
     ) -> None:
         self._hooks = Hooks()
         if on_request is not None:

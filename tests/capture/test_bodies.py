@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from flask import Flask, Response, request
@@ -363,7 +363,7 @@ def test_the_span_of_another_instrumentation_gets_the_body_too(
     spans: SpanRecorder,
     caplog: pytest.LogCaptureFixture,
     other: str,
-    when: str,
+    when: Literal["always", "errors"],
 ) -> None:
     app = Flask("shop")
     instrumentor = FlaskInstrumentor()

@@ -39,6 +39,7 @@ from flask_bodytrace.flow import plan as plan_module
 from flask_bodytrace.otel.fast_path import fast_path
 from flask_bodytrace.otel.fast_span import FastSpan
 from flask_bodytrace.otel.sampling import UnsampledSpan, trace_for
+from flask_bodytrace.settings import Incoming
 from flask_bodytrace.trace.current import TRACE_KEY
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -102,7 +103,7 @@ class _Counting(Sampler):
 
 
 def _app(
-    active: SpanProcessor | None = None, incoming: str = "continue", **provider: object
+    active: SpanProcessor | None = None, incoming: Incoming = "continue", **provider: object
 ) -> tuple[Flask, InMemorySpanExporter, TracerProvider]:
     exporter = InMemorySpanExporter()
     made = TracerProvider(shutdown_on_exit=False, **provider)  # type: ignore[arg-type]
@@ -239,7 +240,7 @@ def _told(span: ReadableSpan) -> dict[str, object]:
 @pytest.mark.parametrize("incoming", ["continue", "link", "ignore"])
 @pytest.mark.parametrize("most", [None, 3])
 def test_spans_are_those_the_sdk_makes(  # noqa: C901 - one small view after the other
-    incoming: str, most: int | None, monkeypatch: pytest.MonkeyPatch
+    incoming: Incoming, most: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[list[dict[str, object]]] = []
     made: list[set[type]] = []

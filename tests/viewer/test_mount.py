@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import requests
@@ -157,7 +157,7 @@ def test_the_token_opens_it(provider: TracerProvider) -> None:
     [("auto", False, 404), ("auto", True, 200), ("on", False, 401), ("off", True, 404)],
 )
 def test_on_by_choice_only_outside_debug(
-    provider: TracerProvider, viewer: str, debug: bool, there: int
+    provider: TracerProvider, viewer: Literal["auto", "on", "off"], debug: bool, there: int
 ) -> None:
     app = Flask("chosen")
     app.debug = debug

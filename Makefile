@@ -24,6 +24,7 @@ help:
 	@echo "make sdk-matrix  the same requests on several releases of OpenTelemetry's SDK"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
+	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
 	@echo "make docs    build the documentation site into build/site/; warnings are errors"
 	@echo "make clean   remove the environment and every cache"
 
@@ -54,6 +55,9 @@ fuzz: $(VENV)/.test
 
 versions: $(VENV)/.dev
 	$(BIN)/python -m nox --reuse-existing-virtualenvs
+
+dist: $(VENV)/.dev
+	PYTHON=$(BIN)/python bash .ci/smoke
 
 sdk-matrix: $(VENV)/.test
 	$(BIN)/python -m tests.otel.matrix .sdk-matrix

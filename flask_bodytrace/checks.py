@@ -204,12 +204,16 @@ def _carries_baggage(textmap: Any) -> bool:
 
 
 def _privacy(settings: Settings) -> Iterator[Finding]:
-    if settings.capture_body == "always":
-        yield Finding(
-            "warning",
-            "BODYTRACE_CAPTURE_BODY=always puts every request's body on its span, redacted by name "
-            "only: see that BODYTRACE_REDACT names all that is secret here",
-        )
+    for name, value in (
+        ("BODYTRACE_CAPTURE_BODY", settings.capture_body),
+        ("BODYTRACE_CAPTURE_RESPONSE", settings.capture_response),
+    ):
+        if value == "always":
+            yield Finding(
+                "warning",
+                f"{name}=always puts bodies on every span. Usual secrets are hidden (flask bodytrace "
+                "config lists them): see that BODYTRACE_REDACT names what else is secret here",
+            )
 
 
 def traced_routes(app: Flask, state: State) -> list[tuple[str, str, str, str]]:

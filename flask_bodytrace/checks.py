@@ -211,8 +211,9 @@ def _privacy(settings: Settings) -> Iterator[Finding]:
         if value == "always":
             yield Finding(
                 "warning",
-                f"{name}=always puts bodies on every span. Usual secrets are hidden (flask bodytrace "
-                "config lists them): see that BODYTRACE_REDACT names what else is secret here",
+                f"{name}=always puts bodies on every span. Usual secrets are hidden (flask "
+                "bodytrace config lists them): see that BODYTRACE_REDACT names what else is "
+                "secret here",
             )
 
 

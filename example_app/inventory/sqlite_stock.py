@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from time import time
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, func, select
+from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from example_app import sqlite
@@ -13,11 +14,11 @@ from example_app.inventory.messages import Line, Reservation, StockLevel
 from example_app.statements import Statements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from opentelemetry.trace import Tracer
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from example_app.inventory.messages import OrderLines
 
@@ -35,7 +36,11 @@ reservations = Table(
     Column("order_id", String(64), primary_key=True),
     Column("user_id", String(64), primary_key=True),
     Column("lines", JSON, nullable=False),
+    # Seconds since 1970; without it the order is placed, and its pieces are its own.
+    Column("expires_at", Float, index=True),
 )
+RESERVED_S = 15 * 60.0
+"""Seconds that pieces stay reserved for an order that is not placed."""
 
 
 class _Missing(Exception):
@@ -43,11 +48,19 @@ class _Missing(Exception):
 
 
 class SqliteStock:
-    """A `Stock` in the file `path`, made with `catalogue` in it if it is not there."""
+    """A `Stock` in the file `path`, made with `catalogue` in it if it is not there.
+
+    :param clock: seconds since 1970.
+    """
 
     def __init__(
-        self, path: Path, catalogue: Mapping[str, tuple[int, int]], tracer: Tracer
+        self,
+        path: Path,
+        catalogue: Mapping[str, tuple[int, int]],
+        tracer: Tracer,
+        clock: Callable[[], float] = time,
     ) -> None:
+        self._clock = clock
         self._engine = sqlite.engine(path)
         self._statements = Statements(tracer, "inventory")
         sqlite.create(metadata, self._engine)
@@ -64,12 +77,17 @@ class SqliteStock:
             return _levels(connection, skus)
 
     def reserve(self, order: OrderLines, *, even_if_missing: bool = False) -> Reservation:
-        """Reserve all of an order's pieces or none, once."""
+        """Reserve all of an order's pieces or none, once; what has expired is given back first."""
+        now = self._clock()
+        expires_at = None if even_if_missing else now + RESERVED_S
         skus = [line.sku for line in order.lines]
         with self._statements.span("INSERT", reservations.name):
             try:
                 with self._engine.begin() as connection:
-                    _reserve(connection, order, even_if_missing=even_if_missing)
+                    expired = reservations.c.expires_at < now
+                    _give_back(connection, expired)
+                with self._engine.begin() as connection:
+                    _reserve(connection, order, expires_at)
                     return Reservation(reserved=True, levels=_levels(connection, skus))
             except _Missing:
                 with self._engine.connect() as connection:
@@ -85,12 +103,7 @@ class SqliteStock:
             self._statements.span("DELETE", reservations.name),
             self._engine.begin() as connection,
         ):
-            # The deletion comes first, as it takes the right to write.
-            removed = connection.execute(
-                reservations.delete().where(*own).returning(reservations.c.lines)
-            ).scalar_one_or_none()
-            for line in msgspec.convert(removed or (), tuple[Line, ...]):
-                _add(connection, line.sku, line.quantity)
+            _give_back(connection, *own)
 
     def reserved(self) -> int:
         """Return the number of orders with a reservation."""
@@ -102,16 +115,33 @@ class SqliteStock:
         self._engine.dispose()
 
 
-def _reserve(connection: Connection, order: OrderLines, *, even_if_missing: bool) -> None:
+def _give_back(connection: Connection, *which: ColumnElement[bool]) -> None:
+    # The deletion comes first, as it takes the right to write.
+    removed = connection.execute(
+        reservations.delete().where(*which).returning(reservations.c.lines)
+    ).scalars()
+    for lines in removed.all():
+        for line in msgspec.convert(lines, tuple[Line, ...]):
+            _add(connection, line.sku, line.quantity)
+
+
+def _reserve(connection: Connection, order: OrderLines, expires_at: float | None) -> None:
     row = {
         "order_id": order.order_id,
         "user_id": order.user_id,
         "lines": msgspec.to_builtins(order.lines),
+        "expires_at": expires_at,
     }
     if not connection.execute(insert(reservations).on_conflict_do_nothing(), row).rowcount:
+        if expires_at is None:
+            own = (
+                reservations.c.order_id == order.order_id,
+                reservations.c.user_id == order.user_id,
+            )
+            connection.execute(reservations.update().where(*own).values(expires_at=None))
         return
     for line in order.lines:
-        least = None if even_if_missing else line.quantity
+        least = None if expires_at is None else line.quantity
         if not _add(connection, line.sku, -line.quantity, at_least=least):
             raise _Missing
 

@@ -27,7 +27,10 @@ class Stock(Protocol):
     def reserve(self, order: OrderLines, *, even_if_missing: bool = False) -> Reservation:
         """Reserve all of an order's pieces or none; done once however often it is asked for.
 
-        :param even_if_missing: the order was promised already: what is missing must be bought.
+        A reservation expires, and its pieces are free again, if its order is not placed in time.
+
+        :param even_if_missing: the order is placed, so the reservation stays and what is missing
+            must be bought.
         """
 
     def release(self, order: OrderLines) -> None:

@@ -77,14 +77,21 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 # The variable silences an announcement of the theme's authors on stderr; nothing else.
-docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
+docs: .docs-venv/.docs
+	NO_MKDOCS_2_WARNING=1 .docs-venv/bin/python -m mkdocs build --strict --clean
+
+# An environment of its own: MkDocs brings watchdog, and with it Flask's reloader in the tests would
+# watch whatever lies beside the checkout.
+.docs-venv/.docs: setup.cfg
+	$(MAKE) --no-print-directory VENV=.docs-venv .docs-venv/.env
+	.docs-venv/bin/python -m pip install -qq --disable-pip-version-check -e '.[docs]'
+	@touch $@
 
 clean:
-	rm -rf $(VENV) .bench-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .docs-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
-$(VENV)/.example $(VENV)/.test $(VENV)/.dev $(VENV)/.docs: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml
+$(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$*]'
 	@touch $@
 

@@ -20,9 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--demo", action="store_true", help="send orders, print and check the traces")
     mode.add_argument("--load", action="store_true", help="send many, print how fast it went")
-    mode.add_argument("--service", choices=SERVICES, help="run one service, as it is run by us")
+    mode.add_argument("--service", choices=SERVICES, help="run one service alone")
     mode.add_argument("--move", metavar="USER", help="move a stopped system's user, to --key")
     mode.add_argument("--replay", metavar="TOPIC", help="publish its dead letters again")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end with the standard input: with --service"
+    )
     parser.add_argument("--key", type=lambda text: int(text, 0), help="shard key, as in 0xE000")
     parser.add_argument("--any-ports", action="store_true", help="take any free ports")
     parser.add_argument("--data", type=Path, default=Path("var"), help="folder (%(default)s)")
@@ -36,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.service:
         from example_app.process import run
 
-        return run(options.service)
+        return run(options.service, with_parent=options.with_parent)
     if options.move:
         return move_user(options.data, options.move, options.key)
     if options.replay:

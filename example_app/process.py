@@ -17,8 +17,12 @@ READY = "ready"
 """The line printed once the service takes requests."""
 
 
-def run(name: str) -> int:
-    """Run the service `name` until a signal, or the end of standard input; the exit status."""
+def run(name: str, *, with_parent: bool) -> int:
+    """Run the service `name` until a signal; the exit status.
+
+    :param with_parent: whether to end with whoever started us, which shows by the end of standard
+        input. In a container that is closed from the start, and means nothing.
+    """
     logging.basicConfig(
         level=logging.WARNING,
         format=f"{name}: %(levelname)s %(message)s trace=%(otelTraceID)s",
@@ -26,8 +30,8 @@ def run(name: str) -> int:
     )
     around = Surroundings.from_environment()
     with stop_signals() as stop_signal:
-        # Standard input ends when whoever started us is gone, however that came to be.
-        threading.Thread(target=_until_abandoned, name="abandoned", daemon=True).start()
+        if with_parent:
+            threading.Thread(target=_until_abandoned, name="abandoned", daemon=True).start()
         address = urlsplit(around.services[name])
         with (
             SERVICES[name](around) as app,

@@ -46,13 +46,24 @@ def engine(path: Path) -> Engine:
 
 
 def create(tables: MetaData, engine: Engine) -> None:
-    """Make the tables of a new file, in one transaction, and no other process meanwhile."""
+    """Make the tables of a new file, in one transaction, and no other process meanwhile.
+
+    :param tables: their ``info["version"]``, 1 if it is not there, is the file's layout.
+    :raises DatabaseUnavailable: the file is there and has another layout.
+    """
+    wanted = tables.info.get("version", 1)
     with engine.begin() as connection:
         # Python's driver begins none for CREATE: each would be a commit of its own.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-        if connection.exec_driver_sql("PRAGMA user_version").scalar_one() == 0:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if found == 0:
             tables.create_all(connection, checkfirst=False)
-            connection.exec_driver_sql("PRAGMA user_version = 1")
+            connection.exec_driver_sql(f"PRAGMA user_version = {wanted}")
+        elif found != wanted:
+            raise DatabaseUnavailable(
+                f"{engine.url.database}: made by another version of the example (layout {found}, "
+                f"not {wanted}): move it away"
+            )
 
 
 def connect(path: Path, *, durable: bool) -> sqlite3.Connection:

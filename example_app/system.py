@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -40,7 +41,11 @@ PORTS = {
 }
 ANY_PORTS = dict.fromkeys(PORTS, 0)
 _START_S, _STOP_S = 60.0, 15.0
-_PAUSE_S = 0.2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_CRASH_S = 5.0
+"""A service that ends so soon after it was started is in a crash loop: the pauses grow."""
+
+_log = logging.getLogger(__name__)
 
 
 class NotStarted(Exception):
@@ -173,12 +178,17 @@ class _Service:
         self.process.kill()
 
     def hold(self) -> None:
-        self._wanted = False
+        self._stop_wanting()
         self.kill()
         self._join()
 
+    def _stop_wanting(self) -> None:
+        with self._changed:
+            self._wanted = False
+            self._changed.notify_all()
+
     def terminate(self) -> None:
-        self._wanted = False
+        self._stop_wanting()
         if self._thread is not None:
             # Before it takes requests it may not take signals either.
             with self._changed:
@@ -199,14 +209,20 @@ class _Service:
 
     def _supervise(self) -> None:
         first = True
+        pause = _FIRST_PAUSE_S
         while self._wanted:
+            started = time.monotonic()
             came_up = self._run()
+            is_loop = time.monotonic() - started < _CRASH_S
+            pause = min(2 * pause, _LONGEST_PAUSE_S) if is_loop else _FIRST_PAUSE_S
             with self._changed:
                 # One that does not come up at first will not do so later.
                 self._wanted = self._wanted and (came_up or not first)
                 self._ready, first = False, False
-            if self._wanted:
-                time.sleep(_PAUSE_S)
+                if self._wanted:
+                    status = self.process.returncode
+                    _log.warning("%s ended (%s): started again in %.1f s", self.name, status, pause)
+                    self._changed.wait_for(lambda: not self._wanted, pause)
         with self._changed:
             self._over = True
             self._changed.notify_all()
@@ -215,7 +231,7 @@ class _Service:
         """Run the process until it ends; return whether it took requests."""
         # In a session of its own, as Ctrl-C is for us, who stop them in order.
         with subprocess.Popen(  # noqa: S603 - the command is our own
-            [sys.executable, "-m", "example_app", "--service", self.name],
+            [sys.executable, "-m", "example_app", "--service", self.name, "--with-parent"],
             env=self._environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

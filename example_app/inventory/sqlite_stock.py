@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from example_app.inventory.messages import OrderLines
 
-metadata = MetaData()
+metadata = MetaData(info={"version": 2})
 stock = Table(
     "stock",
     metadata,

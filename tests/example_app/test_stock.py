@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 from opentelemetry.trace import NoOpTracer
 
+from example_app.failures import DatabaseUnavailable
 from example_app.inventory.messages import Line, OrderLines
 from example_app.inventory.sqlite_stock import RESERVED_S, SqliteStock
 
@@ -82,3 +84,13 @@ def test_an_order_placed_after_its_reservation_expired_gets_its_pieces(
     stock.release(order(1))
     stock.release(order(1))
     assert (free(stock), stock.reserved()) == (0, 1)
+
+
+def test_a_file_of_another_layout_is_named(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "s.db"
+    with closing(SqliteStock(path, {"BOLT": (10, 5)}, NoOpTracer(), clock)):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(DatabaseUnavailable, match=rf"{path}: .*layout 1, not 2.*: move it away"):
+        SqliteStock(path, {"BOLT": (10, 5)}, NoOpTracer(), clock)

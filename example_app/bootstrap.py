@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from opentelemetry import trace
 
@@ -46,7 +47,9 @@ class Surroundings:
     """Where a service is run.
 
     :ivar data: the folder of all files.
-    :ivar services: the address of each service.
+    :ivar services: the address of each service, as others reach it.
+    :ivar bind: the host that services listen on; empty: that of their own address. In a container
+        they are reached by a name, and listen on ``0.0.0.0``.
     :ivar payment_key: the secret between payments and orders.
     :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
@@ -55,18 +58,20 @@ class Surroundings:
     services: Mapping[str, str]
     payment_key: bytes
     tracer_provider: TracerProvider | None = None
+    bind: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES` and `EXAMPLE_PAYMENT_KEY`.
+        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES`, `EXAMPLE_PAYMENT_KEY` and `EXAMPLE_BIND`.
 
-        :raises KeyError: one of them is not set.
+        :raises KeyError: one of the first three is not set.
         """
         pairs = (pair.partition("=") for pair in environ["EXAMPLE_SERVICES"].split(","))
         return cls(
             data=Path(environ["EXAMPLE_DATA"]),
             services={name: address for name, _, address in pairs},
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
+            bind=environ.get("EXAMPLE_BIND", ""),
         )
 
     def environment(self) -> dict[str, str]:
@@ -75,7 +80,14 @@ class Surroundings:
             "EXAMPLE_DATA": str(self.data),
             "EXAMPLE_SERVICES": ",".join(f"{name}={it}" for name, it in self.services.items()),
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
+            "EXAMPLE_BIND": self.bind,
         }
+
+    def listening(self, service: str) -> tuple[str, int]:
+        """Return the host and port that a service listens on."""
+        address = self.services[service]
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        return self.bind or parts.hostname or "127.0.0.1", parts.port or 0
 
     @property
     def orders(self) -> Path:
@@ -212,7 +224,9 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
     tracer = around.tracer(INVENTORY)
     with (
         closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock,
-        serving_grpc(inventory_methods(stock), around.services[INVENTORY_GRPC], tracer),
+        serving_grpc(
+            inventory_methods(stock), "{}:{}".format(*around.listening(INVENTORY_GRPC)), tracer
+        ),
         around.events(INVENTORY, handlers(stock), tracer) as loops,
     ):
         app.register_blueprint(inventory_routes(stock))

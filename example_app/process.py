@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from urllib.parse import urlsplit
 
 from example_app.bootstrap import SERVICES, Surroundings
 from example_app.serving import serving
@@ -32,11 +31,7 @@ def run(name: str, *, with_parent: bool) -> int:
     with stop_signals() as stop_signal:
         if with_parent:
             threading.Thread(target=_until_abandoned, name="abandoned", daemon=True).start()
-        address = urlsplit(around.services[name])
-        with (
-            SERVICES[name](around) as app,
-            serving(app, address.hostname or "127.0.0.1", address.port or 0),
-        ):
+        with SERVICES[name](around) as app, serving(app, *around.listening(name)):
             print(READY, flush=True)
             stop_signal()
     return 0

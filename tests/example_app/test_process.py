@@ -1,0 +1,68 @@
+"""One service alone, as in a container."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import requests
+
+from example_app.bootstrap import FULFILMENT, Surroundings
+from example_app.process import READY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start(around: Surroundings, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "example_app", "--service", FULFILMENT, *more],
+        env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()},
+        stdin=subprocess.DEVNULL if not more else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_it_listens_where_it_is_told_and_outlives_an_empty_standard_input(tmp_path: Path) -> None:
+    port = free_port()
+    # Others reach it by a name that is not its own machine's.
+    address = f"http://fulfilment.shop.example:{port}"
+    around = Surroundings(tmp_path, {FULFILMENT: address}, b"key", bind="127.0.0.1")
+    with start(around) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == READY
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).json()["status"] == "ok"
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_it_ends_with_whoever_started_it_if_told_so(tmp_path: Path) -> None:
+    around = Surroundings(tmp_path, {FULFILMENT: f"http://127.0.0.1:{free_port()}"}, b"key")
+    with start(around, "--with-parent") as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline().strip() == READY
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_an_address_with_or_without_a_scheme(tmp_path: Path) -> None:
+    services = {"a": "http://a.example:81", "b": "b.example:82"}
+    plain = Surroundings(tmp_path, services, b"key")
+    assert plain.listening("a") == ("a.example", 81)
+    assert plain.listening("b") == ("b.example", 82)
+    bound = Surroundings(tmp_path, services, b"key", bind="0.0.0.0")  # noqa: S104
+    assert bound.listening("b") == ("0.0.0.0", 82)  # noqa: S104
+    assert Surroundings.from_environment(bound.environment()) == bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 BUSY_S = 10.0
 """Seconds a writer waits for another one."""
 
+_SWITCH_PAUSE_S = 0.01
 _OF_THE_STATEMENT = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
 
 
@@ -79,8 +81,23 @@ def connect(path: Path, *, durable: bool) -> sqlite3.Connection:
     return connection
 
 
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    # Of several processes that open a new file at once, SQLite turns away all but one here, without
+    # the wait that its timeout promises elsewhere.
+    last = time.monotonic() + BUSY_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > last:
+                raise
+            time.sleep(_SWITCH_PAUSE_S)
+        else:
+            return
+
+
 def _prepare(connection: Any, *, durable: bool) -> None:
     # Readers and the one writer of a file in WAL mode do not wait for each other.
     with closing(connection.cursor()) as cursor:
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(cursor)
         cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

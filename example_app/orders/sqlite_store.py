@@ -82,7 +82,7 @@ class SqliteOrderStore:
     They are made if they are not there.
 
     :param answer_s: how long all databases may take to answer what all are asked, in seconds.
-    :raises DatabaseUnavailable: one cannot be opened, or was there once and is gone.
+    :raises DatabaseUnavailable: one cannot be opened.
     """
 
     def __init__(

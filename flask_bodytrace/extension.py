@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from flask import Flask
 
@@ -41,14 +41,13 @@ CaptureWhen: TypeAlias = Literal["never", "errors", "server-errors", "always"]
 class SettingKeywords(TypedDict, total=False):
     """The settings as keywords of `BodyTrace`, for type checkers.
 
-    What each does is in `Settings`; ``tests/typing`` keeps the two in step. One of several names is
-    `str` here, as it often comes from elsewhere; `load` refuses others.
+    What each does is in `Settings`; ``tests/typing`` keeps the two in step.
     """
 
     enabled: OnOff
     memory_limit: Size
     body_limit: Size
-    over_limit: str
+    over_limit: Literal["pass", "reject"]
     spill_limit: Size
     pool_limit: Size
     ids: IdRules
@@ -57,7 +56,7 @@ class SettingKeywords(TypedDict, total=False):
     hash_key: str
     baggage: OnOff
     trace_key: str
-    incoming: str | Callable[[Mapping[str, Any]], Incoming]
+    incoming: Incoming | Callable[[Mapping[str, Any]], Incoming]
     excluded_urls: Names
     response_headers: Names
     metrics: OnOff
@@ -71,7 +70,7 @@ class SettingKeywords(TypedDict, total=False):
     redact_values: Names
     redact_callback: RedactCallback
     relay_calls: OnOff
-    viewer: str
+    viewer: Literal["auto", "on", "off"]
     viewer_token: str
 
 

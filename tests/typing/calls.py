@@ -32,8 +32,8 @@ BodyTrace(ids="order.id=orderId").init_app(app)
 # Refused.
 BodyTrace(app, body_limt=5)  # type: ignore[call-arg]
 BodyTrace(app, body_limit=1.5)  # type: ignore[arg-type]
-BodyTrace(app, over_limit=413)  # type: ignore[arg-type]
-BodyTrace(app, incoming=True)  # type: ignore[arg-type]
+BodyTrace(app, over_limit="drop")  # type: ignore[arg-type]
+BodyTrace(app, incoming="trust")  # type: ignore[arg-type]
 BodyTrace(app, incoming=lambda: "link")  # type: ignore[arg-type,misc]
 BodyTrace(app, capture_body=True)  # type: ignore[arg-type]
 BodyTrace(app, ids=["order.id", 1])  # type: ignore[list-item]

@@ -77,7 +77,6 @@ class Answer:
         self.parts = [each.encode() if isinstance(each, str) else each for each in chunks]
         self.size = sum(map(len, self.parts))
         self.is_whole = True
-        self._left = 0
 
     def end(self) -> None:
         """All of the answer went out."""
@@ -86,7 +85,7 @@ class Answer:
     @property
     def has_all(self) -> bool:
         """Whether the noted bytes are the whole answer."""
-        return self.is_whole and self._left >= 0
+        return self.is_whole and sum(map(len, self.parts)) == self.size
 
 
 class BodyRecorder:

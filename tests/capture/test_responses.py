@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.flask import FlaskInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 
 from flask_bodytrace import BodyTrace
+from flask_bodytrace.capture.text import LOOK_AHEAD
 from flask_bodytrace.wsgi import BodyTraceMiddleware
 from tests import conftest as shop
 
@@ -166,6 +167,23 @@ def test_only_the_first_bytes_of_a_stream_are_kept(make_app: MakeApp, spans: Spa
     assert len(found[CONTENT]) <= 100
     assert found[TRUNCATED] is True
     assert found[SIZE] == 1_001_000
+
+
+def test_a_stream_whose_first_chunk_is_all_that_is_noted_is_cut(
+    make_app: MakeApp, spans: SpanRecorder
+) -> None:
+    app = make_app(capture_response="always", capture_limit=100)
+    # What is hidden of it makes it shorter than the limit.
+    first = b"pin: 1 ".ljust(100 + LOOK_AHEAD, b"2")
+
+    @app.get("/")
+    def view() -> Response:
+        return Response(iter([first, b"3"]), mimetype="text/plain")
+
+    app.test_client().get("/").get_data()
+    found = said(spans)
+    assert found[TRUNCATED] is True
+    assert found[SIZE] == len(first) + 1
 
 
 def test_events_go_out_one_by_one(make_app: MakeApp, spans: SpanRecorder) -> None:

@@ -16,16 +16,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from flask_bodytrace import BodyTrace
 from flask_bodytrace.capture.documents import BodyCapture
 from flask_bodytrace.capture.redactor import REDACTED, Redactor
-from tests import conftest as shop
 
 if TYPE_CHECKING:
     from flask_bodytrace.testing import SpanRecorder
     from tests.conftest import MakeApp
-
-# The fixtures of the whole folder of tests, not this folder's own.
-make_app = shop.make_app
-provider = shop.provider
-spans = shop.spans
 
 CONTENT = "http.request.body.content"
 SECRET = "hunter2hunter2"

@@ -16,18 +16,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from flask_bodytrace import BodyTrace
 from flask_bodytrace.capture.text import LOOK_AHEAD
 from flask_bodytrace.wsgi import BodyTraceMiddleware
-from tests import conftest as shop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flask_bodytrace.testing import SpanRecorder
     from tests.conftest import MakeApp
-
-# The fixtures of the whole folder of tests, not this folder's own.
-make_app = shop.make_app
-provider = shop.provider
-spans = shop.spans
 
 CONTENT = "http.response.body.content"
 SIZE = "http.response.body.size"

@@ -12,18 +12,12 @@ from flask_bodytrace import BodyTrace
 from flask_bodytrace.capture.redactor import REDACTED
 from flask_bodytrace.cli import bodytrace
 from flask_bodytrace.exceptions import ConfigError
-from tests import conftest as shop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flask_bodytrace.testing import SpanRecorder
     from tests.conftest import MakeApp
-
-# The fixtures of the whole folder of tests, not this folder's own.
-make_app = shop.make_app
-provider = shop.provider
-spans = shop.spans
 
 ORDER = {
     "orderId": "ORD1",

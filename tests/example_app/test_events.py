@@ -7,11 +7,8 @@ from pathlib import Path
 
 import pytest
 from opentelemetry import baggage, context, propagate
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from example_app.events.bus import Delivery
 from example_app.events.event import PLACED, Event, new_event
@@ -55,13 +52,7 @@ class Keeping:
     def close(self) -> None: ...
 
 
-@pytest.fixture(autouse=True)
-def propagators() -> Iterator[None]:
-    before = propagate.get_global_textmap()
-    ours = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
-    propagate.set_global_textmap(ours)
-    yield
-    propagate.set_global_textmap(before)
+pytestmark = pytest.mark.usefixtures("propagators")
 
 
 @contextmanager

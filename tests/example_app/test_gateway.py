@@ -8,11 +8,7 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 from flask.typing import ResponseReturnValue
-from opentelemetry import propagate
-from opentelemetry.baggage.propagation import W3CBaggagePropagator
-from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.discovery.static_directory import StaticDirectory
@@ -25,13 +21,7 @@ from flask_bodytrace.testing import capture_spans
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture(autouse=True)
-def propagators() -> Iterator[None]:
-    before = propagate.get_global_textmap()
-    ours = CompositePropagator([TraceContextTextMapPropagator(), W3CBaggagePropagator()])
-    propagate.set_global_textmap(ours)
-    yield
-    propagate.set_global_textmap(before)
+pytestmark = pytest.mark.usefixtures("propagators")
 
 
 def upstream() -> Flask:

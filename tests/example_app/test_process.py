@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,15 +12,10 @@ import requests
 
 from example_app.bootstrap import FULFILMENT, Surroundings
 from example_app.process import READY
+from tests.body.servers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def start(around: Surroundings, *more: str) -> subprocess.Popen[str]:

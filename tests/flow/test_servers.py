@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,8 @@ import pytest
 import requests
 from flask import Flask, request
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.body.servers import free_port
 
 SHOP = """
 import os, time
@@ -138,12 +139,6 @@ def running(
                 process.terminate()
                 process.wait(30)
             reader.join(10)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 NO_THREADS_AT_EXIT = pytest.mark.skipif(

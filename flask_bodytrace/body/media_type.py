@@ -1,4 +1,4 @@
-"""The media type of a Content-Type field (RFC 9110, 8.3.1)."""
+"""What the Content-Type and Content-Encoding fields say (RFC 9110, 8.3 and 8.4)."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def media_type(content_type: str) -> str:
 def is_json(kind: str) -> bool:
     """Whether a media type is JSON: its own, or one with the suffix ``+json`` (RFC 6839, 3.1)."""
     return kind == "application/json" or kind.endswith("+json")
+
+
+def is_coded(content_encoding: str) -> bool:
+    """Whether a Content-Encoding field (RFC 9110, 8.4) names a coding, other than none."""
+    return content_encoding.strip().lower() not in {"", "identity"}

@@ -13,6 +13,8 @@ from .text import LOOK_AHEAD, without_numbers
 _DEEPEST = 64
 OPENING = ("{", "[", '"')
 """What JSON within a string begins with."""
+NOT_JSON = (ValueError, RecursionError, msgspec.MsgspecError)
+"""What decoding raises."""
 _SMALLEST_CARD = 10**12
 _LONGEST_NAME_IN_LIST = 64
 _HARMLESS_LENGTH = 12
@@ -136,7 +138,7 @@ class Copier:
             return self._plain(value)
         try:
             document = msgspec.json.decode(value)
-        except (ValueError, msgspec.DecodeError, RecursionError):
+        except NOT_JSON:
             return self._shortened(value, self._redactor.unparsed)
         return msgspec.json.encode(self.copy(document, depth + 1)).decode()
 

@@ -13,7 +13,7 @@ from werkzeug.http import parse_options_header
 from flask_bodytrace.body.media_type import is_json, media_type
 from flask_bodytrace.body.multipart import Malformed, parts_of
 
-from .copying import OPENING, Copier, is_harmless
+from .copying import NOT_JSON, OPENING, Copier, is_harmless
 from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
 from .rules import Rules
 from .text import LOOK_AHEAD
@@ -22,7 +22,7 @@ _FORM = "application/x-www-form-urlencoded"
 _JSON_LINES = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
-# Of tables and scripts nothing tells which columns and words are secret.
+# Nothing tells which columns of a table are secret.
 _NOT_SHOWN = frozenset({"text/csv", "text/tab-separated-values"})
 _TEXTS = frozenset(
     {"application/xml", "application/yaml", "application/x-yaml", "application/graphql"}
@@ -37,7 +37,7 @@ class Shown(NamedTuple):
 
     text: str
     is_cut: bool
-    """Whether the body goes on."""
+    """Whether the body has more than is shown."""
     is_parsed: bool
     """Whether it is what its media type says; else secrets were found by their form only."""
 
@@ -77,9 +77,9 @@ class BodyCapture:
             try:
                 parsed = self._parsed(data, kind, where)
                 if parsed is not None:
-                    text, goes_on = parsed
-                    return self._cut(text, is_parsed=True, goes_on=goes_on)
-            except (ValueError, RecursionError, msgspec.MsgspecError):
+                    text, is_cut = parsed
+                    return self._cut(text, is_parsed=True, is_cut=is_cut)
+            except NOT_JSON:
                 pass
         if kind == "multipart/form-data":
             return self._multipart(data, content_type, where)
@@ -169,7 +169,7 @@ class BodyCapture:
         if value.lstrip().startswith(OPENING):
             try:
                 document = msgspec.json.decode(value)
-            except (ValueError, RecursionError, msgspec.DecodeError):
+            except NOT_JSON:
                 return self._redactor.unparsed(value) != value
             return not is_harmless(document, self._redactor, is_marked=True)
         return self._redactor.text(value) != value
@@ -192,8 +192,8 @@ class BodyCapture:
         if not fields:
             return None
         document = fields if self._rules is None else self._rules.apply(fields, where)
-        text, goes_on = self._copied(document, is_marked=True)
-        return self._cut(text, is_parsed=is_parsed, goes_on=goes_on)
+        text, is_cut = self._copied(document, is_marked=True)
+        return self._cut(text, is_parsed=is_parsed, is_cut=is_cut)
 
     def _lines(self, data: bytes, where: str, *, is_whole: bool) -> Shown:
         """JSON documents, one on each line."""
@@ -203,13 +203,13 @@ class BodyCapture:
         for line in beginning.split(b"\n"):
             try:
                 shown.append(self._json(line, where)[0] if line.strip() else "")
-            except (ValueError, RecursionError, msgspec.MsgspecError):
+            except NOT_JSON:
                 is_parsed = False
                 shown.append(self._text(line.decode(errors="replace"), where) or REDACTED)
         text = "\n".join(shown)
         if len(beginning) == len(data) and is_whole:
             return self._cut(text, is_parsed=is_parsed)
-        return self._cut(text[:-LOOK_AHEAD], is_parsed=is_parsed, goes_on=True)
+        return self._cut(text[:-LOOK_AHEAD], is_parsed=is_parsed, is_cut=True)
 
     def _text(self, text: str, where: str) -> str | None:
         """Text as far as it is shown; None if it is not."""
@@ -234,21 +234,21 @@ class BodyCapture:
             text = beginning.decode(errors="replace")
         if "\0" in text:
             return None
-        goes_on = not is_whole or len(beginning) < len(data)
+        is_cut = not is_whole or len(beginning) < len(data)
         if len(text) > self._limit + LOOK_AHEAD:
-            text, goes_on = text[: self._limit + LOOK_AHEAD], True
+            text, is_cut = text[: self._limit + LOOK_AHEAD], True
         shown = self._text(text, where)
         if shown is None:
             return None
-        if goes_on:
+        if is_cut:
             # A secret that begins here and goes on beyond is not seen to be one.
             shown = shown[:-LOOK_AHEAD]
-        return self._cut(shown, is_parsed=False, goes_on=goes_on)
+        return self._cut(shown, is_parsed=False, is_cut=is_cut)
 
-    def _cut(self, text: str, *, is_parsed: bool, goes_on: bool = False) -> Shown:
+    def _cut(self, text: str, *, is_parsed: bool, is_cut: bool = False) -> Shown:
         encoded = text.encode(errors="replace")
         if len(encoded) <= self._limit:
-            return Shown(encoded.decode(), goes_on, is_parsed)
+            return Shown(encoded.decode(), is_cut, is_parsed)
         return Shown(encoded[: self._limit].decode(errors="ignore"), True, is_parsed)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask_bodytrace.body.media_type import media_type
+from flask_bodytrace.body.media_type import is_coded, media_type
 
 from .text import LOOK_AHEAD
 
@@ -59,7 +59,7 @@ class Answer:
             if lower == "content-type":
                 self.content_type = value
             elif lower == "content-encoding":
-                self.is_encoded = value.strip().lower() not in ("", "identity")
+                self.is_encoded = is_coded(value)
 
     def take(self, chunk: bytes) -> None:
         """Note a chunk that goes out."""
@@ -135,8 +135,8 @@ class BodyRecorder:
         content_type: str = environ.get("CONTENT_TYPE", "")
         size = body.size
         _add_outline(attributes, "request", size, content_type)
-        encoding = environ.get("HTTP_CONTENT_ENCODING", "").strip().lower()
-        if body.complete and size is not None and size <= _LARGEST and encoding in ("", "identity"):
+        is_encoded = is_coded(environ.get("HTTP_CONTENT_ENCODING", ""))
+        if body.complete and size is not None and size <= _LARGEST and not is_encoded:
             self._add_content(attributes, "request", body.peek_at(0, size), content_type)
 
     def _add_answer(self, attributes: dict[str, Any], answer: Answer) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 from urllib.parse import unquote_plus
 
 from . import text as in_text
 
 REDACTED = in_text.REDACTED
+DecidedT = TypeVar("DecidedT")
 
 # Sentry's default denylist and OpenTelemetry's, and what payment forms call their fields. Compared
 # without case and separators, and without digits at the end.
@@ -28,10 +30,6 @@ SECRET_WORDS = (
 _SECRET_IN_QUERIES = frozenset({"key"})
 _SHORT = 4
 """Letters of a name given by a setting up to which it counts as a whole word only."""
-
-# Pairs that say in one field what the other holds: {"name": "password", "value": "…"}.
-_NAMING = frozenset({"name", "key", "field", "id", "label", "property"})
-_NAMED = frozenset({"value", "val", "values", "content", "data", "text"})
 
 HARMLESS, SECRET, NAMING, NAMED = range(4)
 """Kinds of names: values are shown; are hidden; name the value beside them; are named so."""
@@ -78,10 +76,8 @@ class Redactor:
         """What a field's name says of its value: one of the kinds above."""
         kind = self._kinds.get(name)
         if kind is None:
-            # Not kept as it is: a client may send any name.
-            if len(self._kinds) >= _MAX_KEPT:
-                self._kinds.clear()
-            kind = self._kinds[name[: _MAX_NAME + 1]] = self._kind(name)
+            kind = self._kind(name)
+            _keep(self._kinds, name[: _MAX_NAME + 1], kind)
         return kind
 
     def _kind(self, name: str) -> int:
@@ -93,9 +89,9 @@ class Redactor:
             or any(word.lower() in self._words for word in _WORDS.findall(name))
         ):
             return SECRET
-        if letters in _NAMING:
+        if letters in in_text.NAMING:
             return NAMING
-        return NAMED if letters in _NAMED else HARMLESS
+        return NAMED if letters in in_text.NAMED else HARMLESS
 
     def is_secret(self, name: str) -> bool:
         """Whether a value under this name is to be hidden."""
@@ -103,14 +99,17 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """`text` without what is secret by its form, or by the name before it."""
-        text = in_text.without_secrets(text, self.is_secret, numbers=self.cards)
-        for pattern in self.patterns:
-            text = pattern.sub(REDACTED, text)
-        return text
+        return self._without_patterns(
+            in_text.without_secrets(text, self.is_secret, numbers=self.cards)
+        )
 
     def unparsed(self, text: str) -> str:
         """The same for the text of a body that no parser vouches for: in doubt it is hidden."""
-        text = in_text.without_any_secrets(text, self.is_secret, numbers=self.cards)
+        return self._without_patterns(
+            in_text.without_any_secrets(text, self.is_secret, numbers=self.cards)
+        )
+
+    def _without_patterns(self, text: str) -> str:
         for pattern in self.patterns:
             text = pattern.sub(REDACTED, text)
         return text
@@ -129,10 +128,15 @@ class Redactor:
         if decided is None:
             plain = unquote_plus(name[: 3 * _MAX_NAME])
             decided = plain.lower() in _SECRET_IN_QUERIES or self.is_secret(plain)
-            if len(self._secret_in_queries) >= _MAX_KEPT:
-                self._secret_in_queries.clear()
-            self._secret_in_queries[name[: 3 * _MAX_NAME]] = decided
+            _keep(self._secret_in_queries, name[: 3 * _MAX_NAME], decided)
         return f"{name}={REDACTED}" if decided else pair
+
+
+def _keep(decided: dict[str, DecidedT], name: str, decision: DecidedT) -> None:
+    # Bounded in number and, by the callers, in length: a client may send any name.
+    if len(decided) >= _MAX_KEPT:
+        decided.clear()
+    decided[name] = decision
 
 
 def _letters(name: str) -> str:

@@ -1,22 +1,28 @@
 """Secrets in text: by the name before them, and by their form. Pure, linear in the text.
 
-What is found is replaced to its end, or to the end of the text where no end is seen, so that a text
-may be cut anywhere before it comes here: at least `LOOK_AHEAD` characters after what is shown.
+What is found is replaced to its end, or to the end of the text where no end is seen. So a text may
+be cut before it comes here, if the last `LOOK_AHEAD` characters are not shown.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from html import unescape
 from urllib.parse import unquote_plus
 
 IsSecret = Callable[[str], bool]
+Hidden = tuple[int, int, str]
+"""Where in a text something is hidden: from, to, and what is shown instead."""
 
 REDACTED = "REDACTED"
 """What is shown instead of a secret."""
 LOOK_AHEAD = 640
 """Characters: the longest secret that shows only by its end, a URL's user and password."""
+
+# Pairs that say in one field what the other holds: {"name": "password", "value": "…"}.
+NAMING = frozenset({"name", "key", "field", "id", "label", "property"})
+NAMED = frozenset({"value", "val", "values", "content", "data", "text"})
 
 FORMS = (
     "user and password in URLs",
@@ -66,22 +72,19 @@ _QUOTED = {
 }
 _ESCAPED_QUOTE = re.compile(r"\\{1,8}[\"']")
 _NESTED = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_END_OF_LINE = re.compile(r"[\r\n]|\Z")
-_END_OF_BLOCK = re.compile(r"[\r\n]+(?=\S)|\Z")
-_END_OF_VALUE = re.compile(
-    r"[\r\n]|[&;,\s]\s{0,4}(?=[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s{0,2}[=:])|\Z"
-)
-_LINE_LONG = ("authorization", "cookie")
+_END_OF_LINE = re.compile(r"[\r\n]")
+_END_OF_BLOCK = re.compile(r"[\r\n]+(?=\S)")
+_END_OF_VALUE = re.compile(r"[\r\n]|[&;,\s]\s{0,4}(?=[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s{0,2}[=:])")
+_TO_END_OF_LINE = ("authorization", "cookie")
+"""Parts of names whose unquoted values are the rest of the line, whatever is in it."""
 
 _TAG = re.compile(r"<(?P<tag>[A-Za-z_][\w.-]*(?::[\w.-]+)?)(?P<attributes>[^<>]*)>")
 _ATTRIBUTE = re.compile(r"(?<![\w.:-])([\w.:-]{1,128})\s{0,8}=\s{0,8}(?:\"([^\"]*)\"|'([^']*)')")
-_NAMED = frozenset({"value", "val", "values", "content", "data", "text"})
-_NAMING_TAGS = frozenset({"name", "key", "field", "id", "label", "property"})
 
 _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|#[0-9a-fA-Fx]{1,8});")
 
 _NAMING_PAIR = re.compile(
-    r"(?<![A-Za-z])(?:name|key|field|id|label|property)\\{0,4}[\"']?\s{0,8}[:=]\s{0,8}"
+    rf"(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})\\{{0,4}}[\"']?\s{{0,8}}[:=]\s{{0,8}}"
     r"\\{0,4}[\"']?(?P<named>[\w.$-]{1,128})",
     re.IGNORECASE,
 )
@@ -113,9 +116,9 @@ def _hide(text: str, is_secret: IsSecret, *, numbers: bool) -> str:
     if "://" in text and "@" in text:
         text = _IN_URL.sub(REDACTED, text)
     if "<" in text and ">" in text:
-        text = _without_elements(text, is_secret)
+        text = _without(text, _secret_elements(text, is_secret))
     if ":" in text or "=" in text or '"' in text:
-        text = _without_values(text, is_secret)
+        text = _without(text, _secret_values(text, is_secret))
     text = _TOKENS.sub(REDACTED, text)
     if numbers and len(text) >= _SHORTEST_NUMBER:
         text = without_numbers(text)
@@ -131,12 +134,12 @@ def without_any_secrets(text: str, is_secret: IsSecret, *, numbers: bool) -> str
         names_secret = is_secret
 
         def is_secret(name: str) -> bool:
-            return name.lower() in _NAMED or names_secret(name)
+            return name.lower() in NAMED or names_secret(name)
 
     text = without_secrets(text, is_secret, numbers=numbers)
     if _LONE_WORD.fullmatch(text) and text.strip() != REDACTED:
         return REDACTED
-    text = _without_spoken(text, is_secret)
+    text = _without(text, _spoken_secrets(text, is_secret))
     text = _SSN.sub(REDACTED, text)
     return _LONG.sub(_hide_long, text)
 
@@ -192,9 +195,18 @@ def _is_iban(number: str) -> bool:
     return int("".join(str(int(each, 36)) for each in number[4:] + number[:4])) % 97 == 1
 
 
-def _without_spoken(text: str, is_secret: IsSecret) -> str:
-    """`text` without the values of ``--password x`` and "the password is x1"."""
+def _without(text: str, hidden: Iterable[Hidden]) -> str:
+    """`text` with each of these places replaced; they come in order and do not overlap."""
     shown: list[str] = []
+    done = 0
+    for start, end, instead in hidden:
+        shown += (text[done:start], instead)
+        done = end
+    return "".join([*shown, text[done:]])
+
+
+def _spoken_secrets(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
+    """The values in ``--password x`` and "the password is x1"."""
     done = 0
     for match in _SPOKEN_NAME.finditer(text):
         name = match[0]
@@ -204,18 +216,17 @@ def _without_spoken(text: str, is_secret: IsSecret) -> str:
         if said is None or said[1].startswith(REDACTED):
             continue
         if name.startswith("-") or not said[1].rstrip(".,;:!?)").isalpha():
-            shown += (text[done : said.start(1)], REDACTED)
             done = said.end()
-    return "".join([*shown, text[done:]])
+            yield said.start(1), done, REDACTED
 
 
 def _hide_long(match: re.Match[str]) -> str:
     return match[0] if _UUID.fullmatch(match[0]) else REDACTED
 
 
-def _without_values(text: str, is_secret: IsSecret) -> str:
-    shown: list[str] = []
-    done = position = 0
+def _secret_values(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
+    """The values behind secret names."""
+    position = 0
     while (match := _SIGN.search(text, position)) is not None:
         position = match.end()
         if match["sign"] == "," and not (match["quote"] and _is_quoted(text, position)):
@@ -225,12 +236,8 @@ def _without_values(text: str, is_secret: IsSecret) -> str:
             continue
         end = _end_of_value(text, match, name)
         if end > position:
-            shown += (text[done:position], REDACTED)
-            done = position = end
-    if not shown:
-        return text
-    shown.append(text[done:])
-    return "".join(shown)
+            yield position, end, REDACTED
+            position = end
 
 
 def _name_before(text: str, end: int) -> str:
@@ -253,7 +260,8 @@ def _end_of_value(  # noqa: PLR0911 - one line for each way to write a value
     start = match.end()
     first = text[start : start + 1]
     if first in _QUOTED and first:
-        end = _found_end(_QUOTED[first], text, start)
+        quoted = _QUOTED[first].match(text, start)
+        end = len(text) if quoted is None else quoted.end()
         after = _SIGN.match(text, end) if match["sign"] == "," else None
         if after is not None and after["sign"] == ":":
             # "name": "password", "value": "…"
@@ -264,12 +272,12 @@ def _end_of_value(  # noqa: PLR0911 - one line for each way to write a value
         return len(text) if closing < 0 else closing + len(escaped[0])
     if first in ("{", "["):
         return _end_of_nested(text, start)
-    if any(part in name.lower() for part in _LINE_LONG):
-        return _found_start(_END_OF_LINE, text, start)
+    if any(part in name.lower() for part in _TO_END_OF_LINE):
+        return _next(_END_OF_LINE, text, start)
     if first in ("|", ">") and match["sign"] == ":":
         # A block of YAML: the lines that are indented.
-        return _found_start(_END_OF_BLOCK, text, start)
-    return _found_start(_END_OF_VALUE, text, start)
+        return _next(_END_OF_BLOCK, text, start)
+    return _next(_END_OF_VALUE, text, start)
 
 
 def _end_of_nested(text: str, start: int) -> int:
@@ -284,20 +292,15 @@ def _end_of_nested(text: str, start: int) -> int:
     return len(text)
 
 
-def _found_end(pattern: re.Pattern[str], text: str, start: int) -> int:
-    found = pattern.match(text, start)
-    return len(text) if found is None else found.end()
-
-
-def _found_start(pattern: re.Pattern[str], text: str, start: int) -> int:
+def _next(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Where `pattern` is found next, or the end of the text."""
     found = pattern.search(text, start)
     return len(text) if found is None else found.start()
 
 
-def _without_elements(text: str, is_secret: IsSecret) -> str:
-    """`text` without the contents of XML elements with secret names."""
-    shown: list[str] = []
-    done = position = 0
+def _secret_elements(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
+    """The contents of XML elements with secret names, and the attributes that say such a name."""
+    position = 0
     names_next = False
     while (match := _TAG.search(text, position)) is not None:
         tag = match["tag"]
@@ -305,12 +308,11 @@ def _without_elements(text: str, is_secret: IsSecret) -> str:
         position = match.end()
         attributes = match["attributes"]
         named = any(
-            name.rpartition(":")[2].lower() in _NAMING_TAGS and is_secret(first or second)
+            name.rpartition(":")[2].lower() in NAMING and is_secret(first or second)
             for name, first, second in _ATTRIBUTE.findall(attributes)
         )
         if named:
-            shown += (text[done : match.start("attributes")], f' {REDACTED}=""')
-            done = match.end("attributes")
+            yield *match.span("attributes"), f' {REDACTED}=""'
         if attributes.endswith("/"):
             names_next = names_next and not named
             continue
@@ -318,15 +320,12 @@ def _without_elements(text: str, is_secret: IsSecret) -> str:
             # <name>password</name><value>…</value>
             closing = text.find("<", position)
             says = text[position : len(text) if closing < 0 else closing].strip()
-            names_next = local.lower() in _NAMING_TAGS and bool(says) and is_secret(says)
+            names_next = local.lower() in NAMING and bool(says) and is_secret(says)
             continue
         names_next = False
-        shown += (text[done:position], REDACTED)
-        done = position = _end_of_element(text, tag, position)
-    if not shown:
-        return text
-    shown.append(text[done:])
-    return "".join(shown)
+        end = _end_of_element(text, tag, position)
+        yield position, end, REDACTED
+        position = end
 
 
 def _end_of_element(text: str, tag: str, start: int) -> int:

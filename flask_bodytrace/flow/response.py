@@ -90,9 +90,7 @@ class TracedResponse:
             chunk = next(stream.iterator)
             stream.context = current()
         except StopIteration:
-            if exchange.answer is not None:
-                exchange.answer.end()
-            end_span(exchange)
+            _is_out(exchange)
             raise
         except BaseException as error:
             broke(exchange, error)
@@ -105,9 +103,7 @@ class TracedResponse:
             exchange.remaining -= len(chunk)
             if exchange.remaining <= 0:
                 # All that Content-Length promised: test clients may never ask for the end.
-                if exchange.answer is not None:
-                    exchange.answer.end()
-                end_span(exchange)
+                _is_out(exchange)
         return chunk
 
     def close(self) -> None:
@@ -133,6 +129,12 @@ class TracedResponse:
         # would find it half done (a crash), or while this thread holds an exporter's lock.
         if self._is_open:
             dropped.append(self._stream)
+
+
+def _is_out(exchange: Exchange) -> None:
+    if exchange.answer is not None:
+        exchange.answer.end()
+    end_span(exchange)
 
 
 def is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:

@@ -15,9 +15,8 @@ from flask_bodytrace.exceptions import ConfigError
 Source = str | Callable[[], object]
 Rules = Mapping[str, Sequence[Source]]
 """Attribute name -> sources, in the order they are tried."""
-LATE = frozenset({"session", "g"})
-"""Kinds of sources that are looked at when the answer is made."""
-_KINDS = frozenset({"path", "query", "header"}) | LATE
+_LATE = ("session:", "g:")
+_KINDS = frozenset({"path", "query", "header", "session", "g"})
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 
@@ -40,7 +39,7 @@ def parse_rules(text: str) -> dict[str, list[str]]:
 
 def is_late(source: Source) -> bool:
     """Whether a source has its value only when the answer is made."""
-    return callable(source) or (source.partition(":")[0] in LATE and ":" in source)
+    return callable(source) or source.startswith(_LATE)
 
 
 def source_name(source: Source) -> str:
@@ -51,10 +50,10 @@ def source_name(source: Source) -> str:
 def check_name(attribute: str) -> None:
     """Refuse what is no name of an attribute.
 
-    :raises ConfigError: it has other characters than letters, digits, underscores and dots.
+    :raises ConfigError: it has other characters than letters, digits, ``_``, ``-`` and ``.``.
     """
     if not _NAME.fullmatch(attribute):
-        raise ConfigError(f"{attribute!r} is no attribute name (letters, digits, '_', '.')")
+        raise ConfigError(f"{attribute!r} is no attribute name (letters, digits, '_', '-', '.')")
 
 
 def check_rules(rules: Rules) -> None:

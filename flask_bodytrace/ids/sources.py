@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from flask_bodytrace.body.media_type import is_coded
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -82,7 +84,7 @@ def scan(  # noqa: PLR0911 - one line for each reason
     if not extractor.holds_ids(content_type):
         return _NOTHING
     encoding = environ.get("HTTP_CONTENT_ENCODING")
-    if encoding and encoding.strip().lower() not in {"", "identity"}:
+    if encoding and is_coded(encoding):
         return _NOTHING[0], ENCODED
     if declared is not None and declared > limit:
         return _NOTHING[0], TOO_LARGE

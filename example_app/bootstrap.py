@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,12 +14,10 @@ from opentelemetry import trace
 
 from example_app.breaker import rules
 from example_app.breaker.guard import Guard
-from example_app.cache.sqlite_cache import SqliteCache
-from example_app.discovery.static_directory import StaticDirectory
+from example_app.engines import Engines
 from example_app.events import dead_letters
 from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
-from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from example_app.health import health_routes
 from example_app.outbound import HttpService
 from example_app.service import traced_service
@@ -48,6 +46,7 @@ class Surroundings:
 
     :ivar data: the folder of all files.
     :ivar services: the address of each service, as others reach it.
+    :ivar engines: which engines are used.
     :ivar bind: the host that services listen on; empty: that of their own address. In a container
         they are reached by a name, and listen on ``0.0.0.0``.
     :ivar payment_key: the secret between payments and orders.
@@ -59,10 +58,11 @@ class Surroundings:
     payment_key: bytes
     tracer_provider: TracerProvider | None = None
     bind: str = ""
+    engines: Engines = field(default_factory=Engines)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES`, `EXAMPLE_PAYMENT_KEY` and `EXAMPLE_BIND`.
+        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES`, `EXAMPLE_PAYMENT_KEY`, `EXAMPLE_BIND`, engines.
 
         :raises KeyError: one of the first three is not set.
         """
@@ -72,6 +72,7 @@ class Surroundings:
             services={name: address for name, _, address in pairs},
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
+            engines=Engines.from_environment(environ),
         )
 
     def environment(self) -> dict[str, str]:
@@ -81,6 +82,7 @@ class Surroundings:
             "EXAMPLE_SERVICES": ",".join(f"{name}={it}" for name, it in self.services.items()),
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
             "EXAMPLE_BIND": self.bind,
+            **self.engines.environment(),
         }
 
     def listening(self, service: str) -> tuple[str, int]:
@@ -103,19 +105,19 @@ class Surroundings:
 
     def directory(self) -> Directory:
         """Where services are found."""
-        return StaticDirectory(self.services)
+        return self.engines.directory(self.services)
 
     def cache(self) -> Cache:
         """What services keep for a while."""
-        return SqliteCache(self.data / "cache.db")
+        return self.engines.cache(self.data)
 
     def publisher(self) -> Publisher:
         """Where events go."""
-        return SqlitePublisher(self.bus)
+        return self.engines.publisher(self.data)
 
     def consumer(self, group: str) -> Consumer:
         """Where events come from."""
-        return SqliteConsumer(self.bus, group)
+        return self.engines.consumer(self.data, group)
 
     @contextmanager
     def events(

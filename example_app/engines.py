@@ -1,0 +1,53 @@
+"""Which engines the services use: each is embedded, or a real server where a setting names one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from example_app.cache.sqlite_cache import SqliteCache
+from example_app.discovery.static_directory import StaticDirectory
+from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from example_app.cache.store import Cache
+    from example_app.discovery.directory import Directory
+    from example_app.events.bus import Consumer, Publisher
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The real servers, as URLs; an empty one stands for the embedded engine.
+
+    The environment variable of each is `EXAMPLE_` and its name in capitals.
+    """
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Engines:
+        """Read the variable of each engine; one that is not set is empty."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: environ.get(f"EXAMPLE_{name.upper()}", "") for name in names})
+
+    def environment(self) -> dict[str, str]:
+        """Return what `from_environment` reads."""
+        return {f"EXAMPLE_{name.upper()}": url for name, url in asdict(self).items()}
+
+    def directory(self, services: Mapping[str, str]) -> Directory:
+        """Where services are found."""
+        return StaticDirectory(services)
+
+    def cache(self, data: Path) -> Cache:
+        """What services keep for a while."""
+        return SqliteCache(data / "cache.db")
+
+    def publisher(self, data: Path) -> Publisher:
+        """Where events go."""
+        return SqlitePublisher(data / "bus.db")
+
+    def consumer(self, data: Path, group: str) -> Consumer:
+        """Where events come from."""
+        return SqliteConsumer(data / "bus.db", group)

@@ -58,6 +58,7 @@ class SettingKeywords(TypedDict, total=False):
     trace_key: str
     incoming: Incoming | Callable[[Mapping[str, Any]], Incoming]
     excluded_urls: Names
+    keep: Names
     response_headers: Names
     metrics: OnOff
     otlp_encoder: OnOff

@@ -19,6 +19,8 @@ from .capture.record import WHEN
 from .exceptions import ConfigError
 from .ids.rules import Rules, Source, check_rules, parse_rules
 from .trace.headers import FORMS
+from .trace.keep import ACCEPTED as KEEP_RULES
+from .trace.keep import KeepRules
 
 if TYPE_CHECKING:
     from .capture.rules import RedactCallback
@@ -162,6 +164,15 @@ def _callback(value: Any) -> Any:
     raise _Unacceptable("a function of name, value and where, in Python")
 
 
+def _keep(value: Any) -> tuple[str, ...]:
+    rules = _names(value)
+    try:
+        KeepRules.parse(rules, {})
+    except ValueError as error:
+        raise _Unacceptable(f"any of {KEEP_RULES}; {_shorten(str(error))} is none") from None
+    return rules
+
+
 Incoming = Literal["continue", "link", "ignore"]
 
 
@@ -200,6 +211,9 @@ class Settings:
     )
     excluded_urls: tuple[str, ...] = _setting(
         (), _patterns, "regular expressions of URLs without spans"
+    )
+    keep: tuple[str, ...] = _setting(
+        (), _keep, "which requests are exported although they were not sampled"
     )
     response_headers: tuple[str, ...] = _setting(
         ("x-trace",), _choices(*FORMS), "trace headers written on responses"

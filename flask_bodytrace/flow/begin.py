@@ -85,9 +85,10 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
                 sampled = fast.samples_below(trace_id, flags)
                 if sampled is not None:
                     exchange.parent_span_id = parent_id
-                if sampled:
+                if sampled or (sampled is False and plan.keeps is not None):
                     parent = fast.spans.remote_parent(trace_id, parent_id, flags)
-                    _record(exchange, fast, trace_id, flags, parent, None, now)
+                    flags = flags & RANDOM | sampled
+                    values = _record(exchange, fast, trace_id, flags, parent, None, now)
                 elif sampled is False:
                     span_id = f"{fast.ids.generate_span_id():016x}"
                     exchange.span_ids = (trace_id, span_id, parent_id, flags & RANDOM)
@@ -194,9 +195,8 @@ def _start(exchange: Exchange, now: Context, *, is_alone: bool) -> Mapping[str, 
         number, flags, state = trace_for(fast.ids, parent, preset)
         sampled = fast.samples(parent, number)
         trace_id = f"{number:032x}"
-        if sampled:
-            _record(exchange, fast, trace_id, flags, parent, links, values)
-            return values
+        if sampled or (sampled is False and plan.keeps is not None):
+            return _record(exchange, fast, trace_id, flags | sampled, parent, links, values)
         if sampled is False:
             span_id = f"{fast.ids.generate_span_id():016x}"
             ids = (trace_id, span_id, exchange.parent_span_id, flags & RANDOM)
@@ -204,8 +204,7 @@ def _start(exchange: Exchange, now: Context, *, is_alone: bool) -> Mapping[str, 
             exchange.span = unsampled = UnsampledSpan()
             unsampled.ids, unsampled.state = ids, state
             return values
-    _ask_tracer(exchange, values, parent, links, preset)
-    return values
+    return _ask_tracer(exchange, values, parent, links, preset)
 
 
 def _incoming(
@@ -248,13 +247,18 @@ def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
     parent: SpanContext | None,
     links: list[Link] | None,
     values: Mapping[str, Any],
-) -> None:
-    """Start a span that is sampled, by the fast path."""
+) -> Mapping[str, Any]:
+    """Start a span by the fast path, sampled or held; returns what the context holds.
+
+    :param flags: the span's own W3C trace flags.
+    """
     # Reading the body may take the client a while, and belongs to the request.
     start = time_ns()
     plan = exchange.plan
     span_id = fast.ids.generate_span_id()
-    flags = flags & RANDOM | _SAMPLED
+    if plan.keeps is not None and not flags & _SAMPLED:
+        exchange.held, values = plan.keeps.hold(values)
+        plan.keeps.begun(span_id, values)
     exchange.span_ids = (trace_id, f"{span_id:016x}", exchange.parent_span_id, flags)
     method = exchange.method
     found = attributes.request_attributes(exchange.environ, method, plan.redactor)
@@ -281,6 +285,7 @@ def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
     if above is not None and above.relayed is not None:
         above.relayed.started(span)
     exchange.is_recording = True
+    return values
 
 
 def _ask_tracer(
@@ -289,8 +294,10 @@ def _ask_tracer(
     parent: SpanContext | None,
     links: list[Link] | None,
     trace_id: int,
-) -> None:
-    """Have the tracer decide and make the span; it is told all that is known.
+) -> Mapping[str, Any]:
+    """Have the tracer decide and make the span; returns what the context holds.
+
+    It is told all that is known.
 
     :param trace_id: the trace's, 0 for one of the tracer's own.
     """
@@ -300,13 +307,17 @@ def _ask_tracer(
     if plan.request_headers is not None:
         found |= plan.request_headers.attributes(headers_of(exchange.environ))
     found |= _ids_at_start(exchange)
+    holding = values
+    if plan.keeps is not None:
+        exchange.held, holding = plan.keeps.hold(values)
+    below = holding
     if parent is not None and parent.is_remote:
-        values = {**values, SPAN_KEY: NonRecordingSpan(parent)}
+        below = {**holding, SPAN_KEY: NonRecordingSpan(parent)}
     token = preset_trace_id.set(trace_id) if trace_id else None
     try:
         exchange.span = plan.tracer.start_span(
             attributes.span_name(exchange.method, None),
-            Context(values),
+            Context(below),
             SpanKind.SERVER,
             found,
             links,
@@ -316,6 +327,10 @@ def _ask_tracer(
         if token is not None:
             preset_trace_id.reset(token)
     exchange.is_recording = exchange.span.is_recording()
+    if exchange.span.get_span_context().trace_flags & _SAMPLED:
+        exchange.held = None
+        return values
+    return holding
 
 
 def _ids_at_start(exchange: Exchange) -> Mapping[str, str]:

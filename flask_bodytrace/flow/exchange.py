@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flask_bodytrace.body.cached import CachedBody
     from flask_bodytrace.calls.relay import RelayedCalls
     from flask_bodytrace.capture.record import Answer
+    from flask_bodytrace.otel.keeping import Held
     from flask_bodytrace.otel.sampling import SpanIds
     from flask_bodytrace.trace.header_writer import Written
     from flask_bodytrace.trace.metrics import Started
@@ -48,6 +49,7 @@ class Exchange(RequestTrace):
         "error",
         "found_ids",
         "given_ids",
+        "held",
         "id_sources",
         "ids_unread",
         "is_bound",
@@ -68,7 +70,7 @@ class Exchange(RequestTrace):
         "written",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one line for each field
         self,
         plan: Plan,
         environ: WSGIEnvironment,
@@ -98,6 +100,8 @@ class Exchange(RequestTrace):
         """The business ids; None until they are looked for."""
         self.given_ids: dict[str, str] | None = None
         """The ids that the application set."""
+        self.held: Held | None = None
+        """Its spans, if they are held until it is over."""
         self.id_sources: IdSources | None = None
         self.ids_unread: str | None = None
         """Why the body was not searched for ids, or not to its end; None if it was."""

@@ -56,13 +56,25 @@ def end_span(exchange: Exchange) -> None:  # noqa: C901 - one line for each thin
                 attributes.set_error(span, kind)
             if status is not None:
                 span.set_attribute("http.response.status_code", status)
+        is_kept = False
         try:
+            is_kept = exchange.held is not None and _is_kept(exchange)
             if exchange.counted is not None:
                 _measure(exchange, kind)
         finally:
             span.end()
+            if exchange.held is not None:
+                exchange.held.release(is_kept=is_kept)
     except Exception:  # noqa: BLE001 - the answer is out already
         plan.report("finish")
+
+
+def _is_kept(exchange: Exchange) -> bool:
+    """Whether a request whose spans are held is exported; its own span says why."""
+    keeps = exchange.plan.keeps
+    assert keeps is not None
+    outcome = 500 if exchange.error is not None else exchange.status or 500
+    return keeps.judge(exchange.span, outcome, exchange.found_ids or {})
 
 
 def _error_type(exchange: Exchange) -> str:
@@ -83,8 +95,7 @@ def record_bodies(exchange: Exchange) -> None:
     recorder = exchange.plan.recorder
     if recorder is None or exchange.enclosing is not None or not exchange.span.is_recording():
         return
-    raised = exchange.error is not None or exchange.status is None
-    outcome = 500 if raised else exchange.status or 0
+    outcome = 500 if exchange.error is not None else exchange.status or 500
     try:
         recorder.record(exchange.span, exchange.body, exchange.environ, exchange.answer, outcome)
     except Exception:  # noqa: BLE001 - the span ends all the same

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from flask_bodytrace.otel.fast_path import FastPath
     from flask_bodytrace.settings import Settings
 
+    from .keep import Keeping
+
 _SCHEMA = "https://opentelemetry.io/schemas/1.36.0"
 
 
@@ -98,6 +100,8 @@ class Plan:
     baggage: bool
     chooses_trace_id: bool
 
+    keeps: Keeping | None
+    """Decides which requests are exported although they were not sampled; None: none is."""
     incoming: Any
     excluded: Exclusions | None
     known_methods: frozenset[str]
@@ -131,7 +135,14 @@ def make_plan(
     :param name: the service name where ``OTEL_*`` gives none.
     :raises ConfigError: what is configured cannot work together.
     """
+    ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
     provider = sdk.tracer_provider(tracer_provider, name, own_encoder=settings.otlp_encoder)
+    keeps = None
+    if settings.keep:
+        from flask_bodytrace.flow.keep import Keeping
+
+        # Before the tracer, which takes the provider's sampler over.
+        keeps = Keeping(settings.keep, provider, ids.hashers)
     tracer = get_tracer("flask_bodytrace", __version__, provider, _SCHEMA)
     chooses = isinstance(getattr(tracer, "id_generator", None), BusinessIdGenerator)
     # A tracer that makes no spans (OTEL_SDK_DISABLED) needs no ids for them.
@@ -159,7 +170,6 @@ def make_plan(
             requests=settings.capture_body,
             responses=settings.capture_response,
         )
-    ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
     if ids.late and not framework.has_late_ids:
         raise ConfigError(
             f"BODYTRACE_IDS has {source_name(ids.late[0][1][0])!r}, which only BodyTrace(app) of a "
@@ -189,6 +199,7 @@ def make_plan(
         hash_key=settings.hash_key,
         baggage=settings.baggage,
         chooses_trace_id=chooses,
+        keeps=keeps,
         incoming=settings.incoming,
         excluded=exclusions(settings.excluded_urls),
         known_methods=known_methods(),

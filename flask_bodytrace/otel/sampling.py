@@ -55,11 +55,13 @@ _STATIC = type(ALWAYS_ON).should_sample
 def predict(sampler: Sampler) -> Prediction | None:
     """What `sampler` will decide; None if it is unpredictable.
 
-    Samplers that are not the SDK's may look at attributes or count what they see.
+    Samplers that are not the SDK's may look at attributes or count what they see. One that keeps
+    spans of its own (`keeping`) says by its `decides_as` which sampler decides.
     """
-    delegates: list[Any] = [sampler] * 5
-    if _decides_by(sampler, _PARENT_BASED):
-        delegates = [getattr(sampler, name, None) for name in _DELEGATES]
+    decider: Any = getattr(sampler, "decides_as", sampler)
+    delegates = [decider] * 5
+    if _decides_by(decider, _PARENT_BASED):
+        delegates = [getattr(decider, name, None) for name in _DELEGATES]
     prediction = Prediction(*map(_bound, delegates))
     try:
         return prediction if _agrees(prediction, sampler) else None

@@ -77,6 +77,7 @@ sys.meta_path.insert(0, Finder())
 from flask import Flask, g, request
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from flask_bodytrace import BodyTrace, BusinessIdGenerator
@@ -112,6 +113,26 @@ for headers in ({}, {"traceparent": f"00-{parent[0]}-{parent[1]}-01"}, more):
         assert answer.headers["X-Trace-ID"] == parent[0]
         assert f"{span.parent.span_id:016x}" == parent[1]
 assert client.get("/nowhere").status_code == 404
+
+unsampled = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+unsampled.add_span_processor(SimpleSpanProcessor(exporter))
+keeping = Flask("shop")
+BodyTrace(keeping, tracer_provider=unsampled, keep="errors")
+exporter.clear()
+
+
+@keeping.get("/failing")
+def failing():
+    with unsampled.get_tracer("shop").start_as_current_span("below"):
+        return "", 500
+
+
+assert keeping.test_client().get("/failing").status_code == 500
+below, span = exporter.get_finished_spans()
+assert (below.name, span.name) == ("below", "GET /failing")
+assert span.get_span_context().trace_flags.sampled
+assert span.attributes["bodytrace.kept"] == "error"
+
 plan = app.extensions["bodytrace"].plan
 print("fast" if plan.fast is not None else f"sdk: {plan.why_not_fast}")
 """

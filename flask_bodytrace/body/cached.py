@@ -279,8 +279,13 @@ class CachedBody(BodyState):
         self.closed = True
         self.waiting = 0
         environ, self.environ = self.environ, None
-        if environ is not None:
-            self._give_back(environ)
+        stream = None if environ is None else environ.get("wsgi.input")
+        if environ is not None and type(stream) is BodyStream and stream.body is self:
+            # A middleware may call the application again with the same environ.
+            if self.data is not None:
+                environ["wsgi.input"] = io.BytesIO(self.data)
+            elif not self.begun and "uwsgi.version" not in environ:
+                environ["wsgi.input"] = self.source
         self.data = None
         self.error = None
         if (
@@ -295,16 +300,6 @@ class CachedBody(BodyState):
             store.close()
         for body in self.closes_with:
             body.close()
-
-    def _give_back(self, environ: WSGIEnvironment) -> None:
-        """Let a middleware call the application again with the same environ, as far as possible."""
-        stream = environ.get("wsgi.input")
-        if type(stream) is not BodyStream or stream.body is not self:
-            return
-        if self.data is not None:
-            environ["wsgi.input"] = io.BytesIO(self.data)
-        elif not self.begun and "uwsgi.version" not in environ:
-            environ["wsgi.input"] = self.source
 
     def ended(self, stream: BodyStream) -> None:
         """`stream` was read to its end: the next consumer starts over with a fresh one."""

@@ -118,18 +118,23 @@ class Redactor:
         """A query string with the values of secret names replaced."""
         if not query or "=" not in query:
             return query
-        return "&".join(map(self._pair, query.split("&")))
+        pairs = query.split("&")
+        for number, pair in enumerate(pairs):
+            name, equals, _ = pair.partition("=")
+            if not equals:
+                continue
+            decided = self._secret_in_queries.get(name)
+            if decided is None:
+                decided = self._decide_in_query(name[: 3 * _MAX_NAME])
+            if decided:
+                pairs[number] = f"{name}={REDACTED}"
+        return "&".join(pairs)
 
-    def _pair(self, pair: str) -> str:
-        name, equals, _ = pair.partition("=")
-        if not equals:
-            return pair
-        decided = self._secret_in_queries.get(name)
-        if decided is None:
-            plain = unquote_plus(name[: 3 * _MAX_NAME])
-            decided = plain.lower() in _SECRET_IN_QUERIES or self.is_secret(plain)
-            _keep(self._secret_in_queries, name[: 3 * _MAX_NAME], decided)
-        return f"{name}={REDACTED}" if decided else pair
+    def _decide_in_query(self, name: str) -> bool:
+        plain = unquote_plus(name)
+        decided = plain.lower() in _SECRET_IN_QUERIES or self.is_secret(plain)
+        _keep(self._secret_in_queries, name, decided)
+        return decided
 
 
 def _keep(decided: dict[str, DecidedT], name: str, decision: DecidedT) -> None:

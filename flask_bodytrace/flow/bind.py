@@ -37,29 +37,36 @@ def bind(exchange: Exchange, rule: str | None, arguments: Mapping[str, Any]) -> 
     exchange.route = rule
     plan = exchange.plan
     span = exchange.span
+    found: dict[str, str] = {}
     wants_ids = exchange.is_recording or plan.baggage
     if plan.ids.reads_path or (exchange.found_ids is None and wants_ids):
         exchange.found_ids = exchange.look_for_ids(arguments)
         if exchange.given_ids is not None:
             exchange.found_ids.update(exchange.given_ids)
-        if exchange.is_recording:
-            for name, value in exchange.found_ids.items():
-                span.set_attribute(name, value)
+        found = exchange.found_ids
         if plan.baggage:
             exchange.share_ids()
             # Undone by `run`, which goes back to what was before its own attach.
             attach(exchange.context)
-    if rule is None or not exchange.is_recording:
+    if not exchange.is_recording:
+        return
+    if rule is None:
+        span.set_attributes(found)
         return
     # Only if nobody else did: an application may call update_name itself, and OpenTelemetry's
     # instrumentations name spans by the path where they know no route.
     unmatched = span_name(exchange.method, None)
     named = getattr(span, "name", None)
-    path = exchange.environ.get("PATH_INFO", "").strip()
-    if named == unmatched or (not exchange.owns_span and named == f"{unmatched} {path}"):
+    if named == unmatched or (not exchange.owns_span and named == _by_path(exchange, unmatched)):
         span.update_name(f"{unmatched} {rule}")
     if exchange.owns_span or "http.route" not in (getattr(span, "attributes", None) or ()):
-        span.set_attribute("http.route", rule)
+        found = {**found, "http.route": rule}
+    span.set_attributes(found)
+
+
+def _by_path(exchange: Exchange, method: str) -> str:
+    """The name that OpenTelemetry's instrumentations give a span while they know no route."""
+    return f"{method} {exchange.environ.get('PATH_INFO', '').strip()}"
 
 
 def take_over(exchange: Exchange) -> None:

@@ -56,6 +56,7 @@ class Exchange(RequestTrace):
         "is_broken",
         "is_over",
         "is_recording",
+        "method",
         "owns_span",
         "plan",
         "relayed",
@@ -112,6 +113,9 @@ class Exchange(RequestTrace):
         self.is_over = False
         self.is_recording = False
         """Whether the span takes attributes."""
+        method = environ.get("REQUEST_METHOD", "")
+        self.method = method if method in plan.known_methods else OTHER
+        """The request's method, or ``_OTHER``."""
         self.owns_span = False
         """Whether the span is ours to end."""
         self.relayed: RelayedCalls | None = None
@@ -129,12 +133,6 @@ class Exchange(RequestTrace):
         self.writes_headers = True
         self.written: Written | None = None
         """The trace headers that the framework's response got; None if it was none of its own."""
-
-    @property
-    def method(self) -> str:
-        """The request's method, or ``_OTHER``."""
-        method: str = self.environ.get("REQUEST_METHOD", "")
-        return method if method in self.plan.known_methods else OTHER
 
     @property
     def ids(self) -> Mapping[str, str]:

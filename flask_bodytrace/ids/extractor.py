@@ -30,7 +30,7 @@ UNPARSED = "unparsed"
 Hasher = Callable[[str], str]
 
 # A cache by what clients send must not keep what they send at length.
-_MAX_TYPE = 256
+MAX_TYPE = 256
 
 _FORMS = {
     "application/x-www-form-urlencoded": "urlencoded",
@@ -66,10 +66,10 @@ class IdExtractor:
         """The ids in a body, by source path; and `UNPARSED` if it is not what it says it is.
 
         :param data: the whole raw body.
-        :param content_type: the Content-Type header; other than JSON, ``+json``, urlencoded and
-            multipart forms hold no ids.
+        :param content_type: the Content-Type header; one that `form_of` knows no form of holds no
+            ids.
         """
-        form = _form_of(content_type[:_MAX_TYPE])
+        form = form_of(content_type[:MAX_TYPE])
         try:
             if form == "json":
                 try:
@@ -91,10 +91,6 @@ class IdExtractor:
         :param query: the raw query string.
         """
         return from_pairs(self.query_pattern, query)
-
-    def holds_ids(self, content_type: str) -> bool:
-        """Whether a body of this type is worth reading for ids."""
-        return _form_of(content_type[:_MAX_TYPE]) is not None
 
     def choose(
         self, found: Mapping[str, str], lookup: Callable[[str, str], object]
@@ -186,7 +182,10 @@ def _split(source: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _form_of(content_type: str) -> str | None:
-    """How a body of this Content-Type is to be searched; None if it is not."""
+def form_of(content_type: str) -> str | None:
+    """How a body of this Content-Type is to be searched; None if it is not.
+
+    :param content_type: at most `MAX_TYPE` characters of it, since they are kept.
+    """
     kind = media_type(content_type)
     return "json" if is_json(kind) else _FORMS.get(kind)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from flask_bodytrace.body.media_type import is_coded
 
+from .extractor import MAX_TYPE, form_of
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -81,7 +83,7 @@ def scan(  # noqa: PLR0911 - one line for each reason
     if declared == 0 or not extractor.body:
         return _NOTHING
     content_type = environ.get("CONTENT_TYPE", "")
-    if not extractor.holds_ids(content_type):
+    if form_of(content_type[:MAX_TYPE]) is None:
         return _NOTHING
     encoding = environ.get("HTTP_CONTENT_ENCODING")
     if encoding and is_coded(encoding):

@@ -51,6 +51,7 @@ _new = object.__new__
 _new_tuple = tuple.__new__
 _UNSET = Status(StatusCode.UNSET)
 _PLAIN = frozenset({int, str})
+_NAMES = frozenset({str})
 _NO_STATE = DEFAULT_TRACE_STATE
 _FLAGS = tuple(map(TraceFlags, range(256)))
 
@@ -90,6 +91,18 @@ class FastTracer:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
+        # What all spans of a tracer share is said once, by their class.
+        shared = {
+            **_SPAN_CONSTANTS,
+            "__module__": __name__,
+            "_kind": SpanKind.SERVER,
+            "_resource": tracer.resource,
+            "_instrumentation_info": tracer.instrumentation_info,
+            "_instrumentation_scope": tracer._instrumentation_scope,
+            "_end_time": None,
+            "_status": _UNSET,
+        }
+        self._class = type(FastSpan.__name__, (FastSpan,), shared)
 
     @staticmethod
     def remote_parent(trace_id: str, span_id: str, flags: int) -> SpanContext:
@@ -126,30 +139,24 @@ class FastTracer:
         """
         tracer = self._tracer
         # The constructor of SpanContext checks what is known here.
-        state = _NO_STATE if parent is None else parent.trace_state
+        state = _NO_STATE
+        if parent is not None:
+            *_, state, _ = parent
         number = int(trace_id, 16)
         context = _new_tuple(SpanContext, (number, span_id, False, _FLAGS[flags], state, True))
         limits = tracer._span_limits
-        span: FastSpan = _new(FastSpan)
-        fields = span.__dict__
-        fields.update(_SPAN_CONSTANTS)
-        fields["_name"] = name
-        fields["_context"] = context
-        fields["_kind"] = SpanKind.SERVER
-        fields["_parent"] = parent
-        fields["_resource"] = tracer.resource
-        fields["_instrumentation_info"] = tracer.instrumentation_info
-        fields["_instrumentation_scope"] = tracer._instrumentation_scope
-        fields["_sampler"] = tracer.sampler
-        fields["_span_processor"] = tracer.span_processor
-        fields["_limits"] = limits
-        fields["_lock"] = Lock()
-        fields["_attributes"] = _bounded(limits, attributes)
-        fields["_start_time"] = start_time
-        fields["_end_time"] = None
-        fields["_status"] = _UNSET
+        span: FastSpan = _new(self._class)
+        span._name = name
+        span._context = context
+        span._parent = parent
+        span._sampler = tracer.sampler
+        span._span_processor = tracer.span_processor
+        span._limits = limits
+        span._lock = Lock()
+        span._attributes = _bounded(limits, attributes)
+        span._start_time = start_time
         if links:
-            fields["_links"] = span._new_links(links)
+            span._links = span._new_links(links)
         context_below = None
         for processor in _processors(tracer.span_processor):
             on_start = processor.on_start
@@ -243,6 +250,23 @@ class FastSpan(_Span):
         else:
             super().set_attribute(key, value)
 
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """As the SDK's; new texts and integers under proper names need no cleaning."""
+        bounded: Any = self._attributes
+        held = bounded._dict
+        if (
+            _PLAIN.issuperset(map(type, attributes.values()))
+            and _NAMES.issuperset(map(type, attributes))
+            and "" not in attributes
+            and self._end_time is None
+            and bounded.max_value_len is None
+            and (bounded.maxlen is None or len(held) + len(attributes) <= bounded.maxlen)
+            and held.keys().isdisjoint(attributes)
+        ):
+            held.update(attributes)
+        else:
+            super().set_attributes(attributes)
+
     def update_name(self, name: str) -> None:
         """As the SDK's."""
         if self._end_time is None:
@@ -261,22 +285,20 @@ class FastSpan(_Span):
             super().end(end_time)  # which says so in the log
             return
         fields = self.__dict__
-        ended: ReadableSpan = _new(ReadableSpan)
-        ended.__dict__.update(
-            _name=fields["_name"],
-            _context=fields["_context"],
-            _kind=fields["_kind"],
-            _parent=fields["_parent"],
-            _resource=fields["_resource"],
-            _instrumentation_info=fields["_instrumentation_info"],
-            _instrumentation_scope=fields["_instrumentation_scope"],
-            _attributes=fields["_attributes"],
-            _start_time=fields["_start_time"],
-            _end_time=fields["_end_time"],
-            _status=fields["_status"],
-            _events=fields.get("_events", ()),
-            _links=fields.get("_links", ()),
-        )
+        ended: Any = _new(ReadableSpan)
+        ended._name = self._name
+        ended._context = self._context
+        ended._kind = self._kind
+        ended._parent = self._parent
+        ended._resource = self._resource
+        ended._instrumentation_info = self._instrumentation_info
+        ended._instrumentation_scope = self._instrumentation_scope
+        ended._attributes = self._attributes
+        ended._start_time = self._start_time
+        ended._end_time = self._end_time
+        ended._status = self._status
+        ended._events = fields.get("_events", ())
+        ended._links = fields.get("_links", ())
         processors = _processors(self._span_processor)
         for processor in processors:
             on_ending = getattr(processor, "_on_ending", None)

@@ -19,25 +19,20 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
+from flask_bodytrace.log_once import LogOnce
 from flask_bodytrace.otel.span_fields import SpanFields, read, values_of
 
-from .wire import SHORT, int64, sized, varint
+from .attributes import MAX_KEYS, MAX_LENGTH, AttributeEncoder
+from .wire import sized, varint
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 _log = logging.getLogger("flask_bodytrace")
 
-MAX_KEYS = 512
-"""Keys of attributes whose values are kept as bytes; also names of spans."""
-MAX_VALUES = 32
-"""Values kept for one key; a key with more has other values each time, and keeps none."""
-MAX_LENGTH = 256
-"""Characters of a key or value; longer ones are not kept."""
 MAX_SOURCES = 64
 """Resources and scopes that are kept."""
 
-_double = Struct("<d").pack
 # start_time_unix_nano = 7 and end_time_unix_nano = 8, fixed64.
 _times = Struct("<BQBQ").pack
 _time = Struct("<Q").pack
@@ -46,7 +41,6 @@ _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
 # The field `status`, number 15.
 _UNSET = b"\x7a\x00"
 _unset = ReadableSpan("", resource=Resource.get_empty()).status
-_NO_NUMBERS: dict[int, bytes] = {}
 # flags = 16, fixed32: whether the parent is remote is known, and whether it is.
 _LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 _LOCAL_LINK, _REMOTE_LINK = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
@@ -63,14 +57,12 @@ class SpanEncoder:
 
     def __init__(self, official: Callable[[ReadableSpan], bytes]) -> None:
         self._official = official
-        # By type, since 1 == True == 1.0; of floats none, since 0.0 == -0.0.
-        self._texts: dict[str, tuple[bytes, dict[str, bytes]]] = {}
-        self._numbers: dict[str, dict[int, bytes]] = {}
-        self._keys: dict[str, bytes] = {}
+        self.attributes = AttributeEncoder()
+        self._pairs = self.attributes.pairs
         self._names: dict[str, bytes] = {}
         self._resources: dict[int, tuple[Resource, bytes]] = {}
         self._scopes: dict[int, tuple[InstrumentationScope | None, ScopeKey]] = {}
-        self._refused: set[type[Exception]] = set()
+        self._report = LogOnce("a span cannot be encoded and is left out: %s")
         self.left_out = 0
         """Spans that nobody could encode."""
 
@@ -89,7 +81,8 @@ class SpanEncoder:
                     encoded = self._official(span)
                     of_resource, of_scope = span.resource, span.instrumentation_scope
                 except Exception as error:  # noqa: BLE001 - the rest of the batch is to arrive
-                    self._leave_out(error)
+                    self.left_out += 1
+                    self._report(type(error).__name__)
                     continue
             if of_resource is not resource or of_scope is not scope or not grouped:
                 resource, scope = of_resource, of_scope
@@ -145,73 +138,6 @@ class SpanEncoder:
             if len(self._names) >= MAX_KEYS:
                 self._names.clear()
             self._names[name] = encoded
-        return encoded
-
-    def _pairs(self, attributes: Mapping[str, Any]) -> list[bytes]:
-        """Each attribute as a sized ``KeyValue``."""
-        texts, numbers = self._texts, self._numbers
-        pairs = []
-        for key, value in attributes.items():
-            kind = type(value)
-            if kind is str:
-                name, kept = texts.get(key) or self._text_key(key)
-                encoded = kept.get(value)
-                if encoded is None:
-                    data = value.encode()
-                    size = len(data)
-                    if size < 64 and len(name) < 60:
-                        # string_value = 1 in value = 2; all lengths take one byte.
-                        encoded = b"".join(
-                            (
-                                SHORT[len(name) + size + 3],
-                                name,
-                                SHORT[size + 2],
-                                b"\x0a",
-                                SHORT[size],
-                                data,
-                            )
-                        )
-                    else:
-                        encoded = sized(name + sized(b"\x0a" + sized(data)))
-                    if len(kept) < MAX_VALUES and size <= MAX_LENGTH:
-                        kept[value] = encoded
-                pairs.append(encoded)
-            elif kind is int:
-                pairs.append(numbers.get(key, _NO_NUMBERS).get(value) or self._number(key, value))
-            else:
-                pairs.append(sized(self._key(key) + b"\x12" + sized(_any_value(value))))
-        return pairs
-
-    def _text_key(self, key: str) -> tuple[bytes, dict[str, bytes]]:
-        """The bytes up to a text value's length, and the values kept for `key`."""
-        made: tuple[bytes, dict[str, bytes]] = (self._key(key) + b"\x12", {})
-        if len(key) <= MAX_LENGTH:
-            if len(self._texts) >= MAX_KEYS:
-                self._texts.clear()
-            self._texts[key] = made
-        return made
-
-    def _key(self, key: str) -> bytes:
-        """Key = 1 of a ``KeyValue``."""
-        encoded = self._keys.get(key)
-        if encoded is None:
-            encoded = b"\x0a" + sized(key.encode()) if key else b""
-            if len(key) <= MAX_LENGTH:
-                if len(self._keys) >= MAX_KEYS:
-                    self._keys.clear()
-                self._keys[key] = encoded
-        return encoded
-
-    def _number(self, key: str, value: int) -> bytes:
-        encoded = sized(self._key(key) + b"\x12" + sized(b"\x18" + int64(value)))
-        if len(key) <= MAX_LENGTH:
-            values = self._numbers.get(key)
-            if values is None:
-                if len(self._numbers) >= MAX_KEYS:
-                    self._numbers.clear()
-                self._numbers[key] = {value: encoded}
-            elif len(values) < MAX_VALUES:
-                values[value] = encoded
         return encoded
 
     def _event(self, event: Any) -> bytes:
@@ -282,16 +208,6 @@ class SpanEncoder:
                 _log.warning("attribute %.60s of a resource is left out: %s", key, error)
         return pairs
 
-    def _leave_out(self, error: Exception) -> None:
-        self.left_out += 1
-        if type(error) not in self._refused:
-            self._refused.add(type(error))
-            _log.error(
-                "a span cannot be encoded and is left out (logged once): %s: %s",
-                type(error).__name__,
-                str(error)[:200],
-            )
-
 
 def _joined(grouped: dict[bytes, dict[ScopeKey, list[bytes]]]) -> list[bytes]:
     """The pieces of a request, to be joined once: each join copies all of it."""
@@ -314,34 +230,3 @@ def _status(status: Any) -> bytes:
     code = status.status_code.value
     message = b"\x12" + sized(status.description.encode()) if status.description else b""
     return b"\x7a" + sized(message + (b"\x18" + varint(code) if code else b""))
-
-
-def _key_value(key: str, value: Any) -> bytes:
-    # key = 1, value = 2
-    name = b"\x0a" + sized(key.encode()) if key else b""
-    return name + b"\x12" + sized(_any_value(value))
-
-
-def _any_value(value: Any) -> bytes:  # noqa: PLR0911 - one line for each type
-    """An ``AnyValue``; the order of questions is the official encoder's.
-
-    :raises TypeError: a value of no type that OTLP has.
-    """
-    if value is None:
-        return b""
-    if isinstance(value, bool):
-        return b"\x10\x01" if value else b"\x10\x00"
-    if isinstance(value, str):
-        return b"\x0a" + sized(value.encode())
-    if isinstance(value, int):
-        return b"\x18" + int64(value)
-    if isinstance(value, float):
-        return b"\x21" + _double(value)
-    if isinstance(value, bytes):
-        return b"\x3a" + sized(value)
-    if isinstance(value, Sequence):
-        return b"\x2a" + sized(b"".join(b"\x0a" + sized(_any_value(each)) for each in value))
-    if isinstance(value, Mapping):
-        pairs = (b"\x0a" + sized(_key_value(str(key), each)) for key, each in value.items())
-        return b"\x32" + sized(b"".join(pairs))
-    raise TypeError(f"invalid type {type(value).__name__}")

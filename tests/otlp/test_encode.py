@@ -30,7 +30,8 @@ from opentelemetry.trace import (
 
 from flask_bodytrace.otel import span_fields
 from flask_bodytrace.otlp import encode as encode_module
-from flask_bodytrace.otlp.encode import MAX_KEYS, MAX_VALUES, SpanEncoder
+from flask_bodytrace.otlp.attributes import MAX_KEYS, MAX_VALUES
+from flask_bodytrace.otlp.encode import SpanEncoder
 from flask_bodytrace.otlp.exporter import OTLPSpanExporter, _official_span
 
 EXAMPLES = 20_000 if os.environ.get("BODYTRACE_SOAK") else 120
@@ -216,10 +217,11 @@ def test_what_is_kept_is_bounded_whatever_the_cardinality() -> None:
         fields = (1, 2, None, None, f"name {number}", SpanKind.SERVER, 1, 2, attributes_of_one)
         encoder.span((*fields, 0, (), 0, (), 0, Status()))
     assert len(encoder._names) <= MAX_KEYS
-    assert len(encoder._keys) <= MAX_KEYS
-    assert len(encoder._texts) <= MAX_KEYS
-    assert all(len(kept) <= MAX_VALUES for _, kept in encoder._texts.values())
-    assert all(len(kept) <= MAX_VALUES for kept in encoder._numbers.values())
+    kept = encoder.attributes
+    assert len(kept.texts) <= MAX_KEYS
+    assert len(kept.numbers) <= MAX_KEYS
+    assert all(len(values) <= MAX_VALUES for values, *_ in kept.texts.values())
+    assert all(len(values) <= MAX_VALUES for values, _ in kept.numbers.values())
     for number in range(200):
         encoder._resource(Resource({"n": number}))
         encoder._scope(InstrumentationScope(str(number)))

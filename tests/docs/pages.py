@@ -46,8 +46,10 @@ def blocks(page: Path, language: str | None = None) -> list[Block]:
 
 
 def the_file(page: Path, title: str) -> str:
-    """The text of the one block of that title."""
-    (block,) = [block for block in blocks(page) if block.title == title]
+    """The code of that title; a ``text`` of the same title is what comes of it."""
+    (block,) = [
+        block for block in blocks(page) if block.title == title and block.language != "text"
+    ]
     return block.code
 
 

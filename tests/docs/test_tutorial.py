@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from importlib.metadata import metadata
 from pathlib import Path
 
 from tests.docs.pages import DOCS, blocks
 from tests.docs.reader import reading
+from tests.docs.running import environment
 
 TUTORIAL = DOCS / "tutorial.md"
-
-
-def environment() -> dict[str, str]:
-    """This process's, with this Python's commands first, and nothing that would configure Flask."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FLASK_", "OTEL_", "PYTEST_", "WERKZEUG_", "COVERAGE_"))
-    }
-    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"}
 
 
 def test_the_tutorial_works_as_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
+	@echo "make reference  write what the code knows into the reference's pages"
 	@echo "make docs    build the documentation site into build/site/; warnings are errors"
 	@echo "make clean   remove the environment and every cache"
 
@@ -79,6 +80,9 @@ format: $(VENV)/.dev
 # The variable silences an announcement of the theme's authors on stderr; nothing else.
 docs: .docs-venv/.docs
 	NO_MKDOCS_2_WARNING=1 .docs-venv/bin/python -m mkdocs build --strict --clean
+
+reference: $(VENV)/.test
+	$(BIN)/python docs/generate.py
 
 # An environment of its own: MkDocs brings watchdog, and with it Flask's reloader in the tests would
 # watch whatever lies beside the checkout.

@@ -212,30 +212,7 @@ def test_public_names_are_sorted_and_there() -> None:
 # Documentation
 
 
-def settings_table() -> str:
-    """The table of docs/settings.md, from the settings themselves."""
-    lines = ["| key | default | unit | what it does |", "| --- | --- | --- | --- |"]
-    for key, metadata in keys().items():
-        default = metadata["default"]
-        if isinstance(default, bool):
-            shown = "on" if default else "off"
-        elif isinstance(default, tuple):
-            shown = ",".join(default)
-        elif isinstance(default, int):
-            shown = f"{default}"
-        else:
-            shown = default or ""
-        doc = metadata["doc"] + (" (secret)" if metadata["secret"] else "")
-        lines.append(f"| `{key}` | {f'`{shown}`' if shown else ''} | {metadata['unit']} | {doc} |")
-    return "\n".join(lines)
-
-
-def test_every_setting_is_documented() -> None:
-    text = (DOCS / "settings.md").read_text(encoding="utf-8")
-    assert settings_table() in text, "docs/settings.md: put this table in\n" + settings_table()
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=str)
 def test_documentation_names_only_settings_that_exist(page: Path) -> None:
     import re
 
@@ -244,15 +221,6 @@ def test_documentation_names_only_settings_that_exist(page: Path) -> None:
         f"BODYTRACE_{name}" for name in re.findall(r"\bBODYTRACE_+([A-Z][A-Z_]*[A-Z])\b", text)
     }
     assert named <= set(keys()), named - set(keys())
-    linked = re.findall(r"\]\(([a-z_]+\.md)(?:#[^)]*)?\)", text)
-    assert [each for each in linked if not (DOCS / each).exists()] == []
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
-def test_python_in_the_documentation_compiles(page: Path) -> None:
-    blocks = page.read_text(encoding="utf-8").split("```python\n")[1:]
-    for block in blocks:
-        compile(block.partition("```")[0], page.name, "exec")
 
 
 def test_every_case_has_a_test() -> None:

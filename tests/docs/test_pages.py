@@ -12,15 +12,10 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "tests/CASES.md"])
-_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from tests.docs.pages import PAGES, ROOT, blocks, name_of
+
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-
-
-def name_of(page: Path) -> str:
-    return page.relative_to(ROOT).as_posix()
 
 
 def anchors(page: Path) -> set[str]:
@@ -45,8 +40,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_what_examples_import_is_there(page: Path) -> None:
     missing = []
-    for block in _BLOCK.findall(page.read_text("utf-8")):
-        for node in ast.walk(ast.parse(block)):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block.code)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flask_body"):
                 module = importlib.import_module(node.module or "")
                 missing += [
@@ -59,9 +54,9 @@ def test_what_examples_import_is_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh.md"])
 def test_the_readmes_example_runs_as_pasted(page: str) -> None:
-    (code,) = _BLOCK.findall((ROOT / page).read_text("utf-8"))
+    (block,) = blocks(ROOT / page, "python")
     module: Any = ModuleType("app")
-    exec(compile(code, page, "exec"), vars(module))  # noqa: S102 - our own page
+    exec(compile(block.code, page, "exec"), vars(module))  # noqa: S102 - our own page
     client = module.app.test_client()
     body = b'{"orderId": "ORD1", "userId": 7}'
     answer = client.post("/orders", data=body, content_type="application/json")

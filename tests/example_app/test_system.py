@@ -193,7 +193,7 @@ def test_the_demo_finds_nothing_wrong(system: System, capsys: pytest.CaptureFixt
 def test_load_says_how_fast_it_went_and_that_nothing_was_lost(
     system: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("example_app.__main__.running", lambda *_: nullcontext(system))
+    monkeypatch.setattr("example_app.__main__.running", lambda *_, **__: nullcontext(system))
 
     assert main(["--load", "--orders", "20", "--customers", "2"]) == 0
 

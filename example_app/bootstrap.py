@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from opentelemetry import trace
 
 from example_app.breaker import rules
+from example_app.breaker.breaker import Breaker
 from example_app.breaker.guard import Guard
+from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
 from example_app.duty import Duty
 from example_app.engines import Engines
 from example_app.events import dead_letters
@@ -22,7 +24,6 @@ from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
 from example_app.health import health_routes
 from example_app.orders.shards import DATABASES
-from example_app.outbound import HttpService
 from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
-GATEWAY_TIMEOUT_S = 10.0
 AUDITED_BYTES = 64 * 1024
 
 
@@ -188,9 +188,12 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
     # Callers outside neither choose our trace nor our sampling.
     app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
     directory, tracer, cache = around.directory(), around.tracer(GATEWAY), around.cache()
+    allowed = rules.read()
     with (
-        closing(HttpService(ORDERS, directory, tracer, GATEWAY_TIMEOUT_S)) as orders,
-        closing(HttpService(INVENTORY, directory, tracer, GATEWAY_TIMEOUT_S)) as inventory,
+        closing(GuardedHttp(directory, tracer, Breaker(ORDERS, allowed[ORDERS]))) as orders,
+        closing(
+            GuardedHttp(directory, tracer, Breaker(INVENTORY, allowed[INVENTORY]))
+        ) as inventory,
     ):
         app.register_blueprint(gateway_routes(orders, inventory, cache))
         app.register_blueprint(health_routes(checks={"cache": lambda: cache.get("ready")}))
@@ -207,13 +210,14 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.payments_client import PaymentsClient
     from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
-    from example_app.rpc import GrpcService
 
     app = traced_service(ORDERS, around.tracer_provider)
     tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
     with ExitStack() as parts:
-        inventory = GrpcService(INVENTORY_GRPC, around.directory(), tracer, allowed.timeout_s)
-        payments = HttpService(PAYMENTS, around.directory(), tracer, allowed.timeout_s)
+        inventory = GuardedGrpc(
+            INVENTORY_GRPC, around.directory(), tracer, Breaker(INVENTORY, allowed[INVENTORY])
+        )
+        payments = GuardedHttp(around.directory(), tracer, Breaker(PAYMENTS, allowed[PAYMENTS]))
         store = SqliteOrderStore(around.orders, tracer, router(around.orders))
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
         for part in (inventory, payments, store, audit_log):
@@ -223,8 +227,10 @@ def orders(around: Surroundings) -> Iterator[Flask]:
             order_routes(
                 Parts(
                     store=store,
-                    inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
-                    payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
+                    inventory=InventoryClient(
+                        inventory, Guard(INVENTORY, allowed[INVENTORY], cache)
+                    ),
+                    payments=PaymentsClient(payments, Guard(PAYMENTS, allowed[PAYMENTS], cache)),
                     audit_log=audit_log,
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                 )
@@ -281,7 +287,9 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
-        closing(HttpService(ORDERS, around.directory(), tracer, GATEWAY_TIMEOUT_S)) as orders,
+        closing(
+            GuardedHttp(around.directory(), tracer, Breaker(ORDERS, rules.read()[ORDERS]))
+        ) as orders,
     ):
         handled = handlers(provider, charges, orders, around.payment_key)
         duty = around.duty(PAYMENTS, lambda: around.events(PAYMENTS, handled, tracer))

@@ -139,7 +139,7 @@ def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
         (fallback,) = answer.json()["fallbacks"]
         assert fallback["of"] == "standing"
         assert fallback["strategy"] == "cache_last_known_value"
-    rule = rules.read()
+    rule = rules.read()[PAYMENTS]
     traces = [trace_of(spans, answer) for answer in answers]
     failed = [trace[CALL] for trace in traces if CALL in trace]
     assert all(call.failed for call in failed)

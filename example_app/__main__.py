@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--with-parent", action="store_true", help="end with the standard input: with --service"
     )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="gunicorn's, for each service; 0: without gunicorn"
+    )
     parser.add_argument("--key", type=lambda text: int(text, 0), help="shard key, as in 0xE000")
     parser.add_argument("--any-ports", action="store_true", help="take any free ports")
     parser.add_argument("--data", type=Path, default=Path("var"), help="folder (%(default)s)")
@@ -39,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.service:
         from example_app.process import run
 
-        return run(options.service, with_parent=options.with_parent)
+        return run(options.service, with_parent=options.with_parent, workers=options.workers)
     if options.move:
         return move_user(options.data, options.move, options.key)
     if options.replay:
@@ -57,7 +60,10 @@ def run_system(options: argparse.Namespace) -> int:
     """Run all services; for the demo and for load on files that are thrown away."""
     ports = ANY_PORTS if options.any_ports else PORTS
     if options.demo or options.load:
-        with tempfile.TemporaryDirectory() as data, running(Path(data), ports) as system:
+        with (
+            tempfile.TemporaryDirectory() as data,
+            running(Path(data), ports, workers=options.workers) as system,
+        ):
             if options.demo:
                 return show(system)
             load = Load(
@@ -67,7 +73,10 @@ def run_system(options: argparse.Namespace) -> int:
                 kills=options.kills,
             )
             return drive_and_check(system, load)
-    with stop_signals() as stop_signal, running(options.data, ports) as system:
+    with (
+        stop_signals() as stop_signal,
+        running(options.data, ports, workers=options.workers) as system,
+    ):
         print(invitation(system), flush=True)
         stop_signal()
     return 0

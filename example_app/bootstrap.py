@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,18 @@ from urllib.parse import urlsplit
 from opentelemetry import trace
 
 from example_app.breaker import rules
+from example_app.breaker.breaker import Breaker
 from example_app.breaker.guard import Guard
+from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
+from example_app.duty import Duty
 from example_app.engines import Engines
 from example_app.events import dead_letters
 from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
+from example_app.failures import DatabaseUnavailable
 from example_app.health import health_routes
-from example_app.outbound import HttpService
-from example_app.service import traced_service
+from example_app.orders.shards import DATABASES
+from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
 
 if TYPE_CHECKING:
@@ -32,11 +36,12 @@ if TYPE_CHECKING:
     from example_app.discovery.directory import Directory
     from example_app.events.bus import Consumer, Publisher
     from example_app.events.event import Event
+    from example_app.events.outbox import Outbox
     from example_app.events.state import LoopState
+    from example_app.orders.store import OrderStore
 
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
-GATEWAY_TIMEOUT_S = 10.0
 AUDITED_BYTES = 64 * 1024
 
 
@@ -135,6 +140,25 @@ class Surroundings:
             with loop.running():
                 yield {"events": loop.state}
 
+    @contextmanager
+    def relay(
+        self, outboxes: Sequence[Outbox], tracer: Tracer
+    ) -> Iterator[Mapping[str, LoopState]]:
+        """Publish what is in the outboxes for as long as the block lasts.
+
+        :yields: the state of each outbox's loop, by name.
+        """
+        with closing(self.publisher()) as publisher:
+            relay = Relay(outboxes, publisher, tracer)
+            with relay.running():
+                yield relay.states
+
+    def duty(
+        self, service: str, work: Callable[[], AbstractContextManager[Mapping[str, LoopState]]]
+    ) -> Duty:
+        """What one of a service's processes on this machine does."""
+        return Duty(self.data / "locks" / f"{service}.lock", work)
+
     def tracer(self, service: str) -> Tracer:
         """What makes a service's own spans; asked for after its app was made."""
         return trace.get_tracer(f"example_app.{service}", tracer_provider=self.tracer_provider)
@@ -163,12 +187,16 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 
     # Callers outside neither choose our trace nor our sampling.
     app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
-    directory, tracer = around.directory(), around.tracer(GATEWAY)
+    directory, tracer, cache = around.directory(), around.tracer(GATEWAY), around.cache()
+    allowed = rules.read()
     with (
-        closing(HttpService(ORDERS, directory, tracer, GATEWAY_TIMEOUT_S)) as orders,
-        closing(HttpService(INVENTORY, directory, tracer, GATEWAY_TIMEOUT_S)) as inventory,
+        closing(GuardedHttp(directory, tracer, Breaker(ORDERS, allowed[ORDERS]))) as orders,
+        closing(
+            GuardedHttp(directory, tracer, Breaker(INVENTORY, allowed[INVENTORY]))
+        ) as inventory,
     ):
-        app.register_blueprint(gateway_routes(orders, inventory, around.cache()))
+        app.register_blueprint(gateway_routes(orders, inventory, cache))
+        app.register_blueprint(health_routes(checks={"cache": lambda: cache.get("ready")}))
         yield app
 
 
@@ -182,34 +210,46 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.payments_client import PaymentsClient
     from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
-    from example_app.rpc import GrpcService
 
     app = traced_service(ORDERS, around.tracer_provider)
     tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
     with ExitStack() as parts:
-        inventory = GrpcService(INVENTORY_GRPC, around.directory(), tracer, allowed.timeout_s)
-        payments = HttpService(PAYMENTS, around.directory(), tracer, allowed.timeout_s)
+        inventory = GuardedGrpc(
+            INVENTORY_GRPC, around.directory(), tracer, Breaker(INVENTORY, allowed[INVENTORY])
+        )
+        payments = GuardedHttp(around.directory(), tracer, Breaker(PAYMENTS, allowed[PAYMENTS]))
         store = SqliteOrderStore(around.orders, tracer, router(around.orders))
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
-        publisher = around.publisher()
-        for part in (inventory, payments, store, audit_log, publisher):
+        for part in (inventory, payments, store, audit_log):
             parts.enter_context(closing(part))
-        relay = Relay(store.outboxes, publisher, tracer)
+        duty = around.duty(ORDERS, lambda: around.relay(store.outboxes, tracer))
         app.register_blueprint(
             order_routes(
                 Parts(
                     store=store,
-                    inventory=InventoryClient(inventory, Guard(INVENTORY, allowed, cache)),
-                    payments=PaymentsClient(payments, Guard(PAYMENTS, allowed, cache)),
+                    inventory=InventoryClient(
+                        inventory, Guard(INVENTORY, allowed[INVENTORY], cache)
+                    ),
+                    payments=PaymentsClient(payments, Guard(PAYMENTS, allowed[PAYMENTS], cache)),
                     audit_log=audit_log,
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                 )
             )
         )
         app.register_blueprint(callback_routes(store, around.payment_key))
-        app.register_blueprint(health_routes(relay.states))
-        parts.enter_context(relay.running())
+        health = health_routes(
+            loops=duty.report, checks={"databases": lambda: _some_answer(store)}, needs_bus=False
+        )
+        app.register_blueprint(health)
+        parts.enter_context(duty.running())
         yield app
+
+
+def _some_answer(store: OrderStore) -> None:
+    """Ask the databases: one that is down is missed by its own users only."""
+    unanswered = store.unpublished().unanswered
+    if len(unanswered) == len(DATABASES):
+        raise DatabaseUnavailable("no database of orders answers")
 
 
 @contextmanager
@@ -224,16 +264,15 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
 
     app = traced_service(INVENTORY, around.tracer_provider)
     tracer = around.tracer(INVENTORY)
-    with (
-        closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock,
-        serving_grpc(
-            inventory_methods(stock), "{}:{}".format(*around.listening(INVENTORY_GRPC)), tracer
-        ),
-        around.events(INVENTORY, handlers(stock), tracer) as loops,
-    ):
+    grpc_address = "{}:{}".format(*around.listening(INVENTORY_GRPC))
+    with closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock:
+        duty = around.duty(INVENTORY, lambda: around.events(INVENTORY, handlers(stock), tracer))
         app.register_blueprint(inventory_routes(stock))
-        app.register_blueprint(health_routes(loops))
-        yield app
+        app.register_blueprint(
+            health_routes(loops=duty.report, checks={"database": lambda: stock.levels([])})
+        )
+        with serving_grpc(inventory_methods(stock), grpc_address, tracer), duty.running():
+            yield app
 
 
 @contextmanager
@@ -248,14 +287,18 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
-        closing(HttpService(ORDERS, around.directory(), tracer, GATEWAY_TIMEOUT_S)) as orders,
-        around.events(
-            PAYMENTS, handlers(provider, charges, orders, around.payment_key), tracer
-        ) as loops,
+        closing(
+            GuardedHttp(around.directory(), tracer, Breaker(ORDERS, rules.read()[ORDERS]))
+        ) as orders,
     ):
+        handled = handlers(provider, charges, orders, around.payment_key)
+        duty = around.duty(PAYMENTS, lambda: around.events(PAYMENTS, handled, tracer))
         app.register_blueprint(payment_routes(provider, charges))
-        app.register_blueprint(health_routes(loops))
-        yield app
+        app.register_blueprint(
+            health_routes(loops=duty.report, checks={"database": lambda: charges.outcome("", "")})
+        )
+        with duty.running():
+            yield app
 
 
 @contextmanager
@@ -267,21 +310,28 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
 
     app = traced_service(FULFILMENT, around.tracer_provider)
     tracer = around.tracer(FULFILMENT)
-    with (
-        closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments,
-        around.events(FULFILMENT, handlers(shipments), tracer) as loops,
-    ):
+    with closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments:
+        duty = around.duty(
+            FULFILMENT, lambda: around.events(FULFILMENT, handlers(shipments), tracer)
+        )
         app.register_blueprint(fulfilment_routes(shipments))
-        app.register_blueprint(health_routes(loops))
-        yield app
+        app.register_blueprint(
+            health_routes(loops=duty.report, checks={"database": lambda: shipments.of_order("")})
+        )
+        with duty.running():
+            yield app
 
 
 @contextmanager
 def viewer(_around: Surroundings) -> Iterator[WSGIApplication]:
     """Put the trace viewer together, which the other services send their spans to."""
+    from flask import Flask
+
     from flask_bodytrace.viewer import Access, TraceStore, Viewer
 
-    yield Viewer(TraceStore(), Access(), receives=True)
+    about_itself = Flask(VIEWER)
+    about_itself.register_blueprint(health_routes())
+    yield with_routes(about_itself, Viewer(TraceStore(), Access(), receives=True))
 
 
 SERVICES: Mapping[str, Callable[[Surroundings], AbstractContextManager[WSGIApplication]]] = {

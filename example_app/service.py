@@ -14,6 +14,9 @@ from example_app.failures import TemporarilyUnavailable
 from flask_bodytrace import BodyTrace, current_trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from flask import Request
     from opentelemetry.trace import TracerProvider
     from werkzeug.sansio.response import Response
@@ -45,12 +48,25 @@ def traced_service(
             "baggage": True,
             "logs": True,
             "relay_calls": True,
+            # Probes come every few seconds, to each process.
+            "excluded_urls": "^/health$,^/ready$,^/metrics$",
             **settings,
         },
     )
     app.register_error_handler(HTTPException, problem)
     app.register_error_handler(TemporarilyUnavailable, _unavailable)
     return app
+
+
+def with_routes(app: Flask, other: WSGIApplication) -> WSGIApplication:
+    """Return the WSGI application that has `app`'s routes, and else is `other`."""
+    paths = {rule.rule for rule in app.url_map.iter_rules()}
+
+    def dispatch(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        chosen = app if environ.get("PATH_INFO") in paths else other
+        return chosen(environ, start_response)
+
+    return dispatch
 
 
 def _label(trace: RequestTrace, _request: Request) -> None:

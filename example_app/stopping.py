@@ -1,14 +1,22 @@
-"""Ctrl-C and SIGTERM as something to wait for, so that they interrupt nothing."""
+"""Stopping: Ctrl-C and SIGTERM as something to wait for, and an end to waiting for the rest."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import socket
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+STOP_S = 4
+"""Seconds that an orderly stop may take; five are promised."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -32,3 +40,25 @@ def stop_signals() -> Iterator[Callable[[], object]]:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
+
+
+def end_within(seconds: float) -> None:
+    """Let this process end in its own way for so long, and then end it.
+
+    What holds it up may be a neighbour that does not answer. The services are made to be killed at
+    any moment, so this loses nothing but spans.
+    """
+    timer = threading.Timer(seconds, _end)
+    timer.daemon = True
+    timer.name = "last call"
+    timer.start()
+
+
+def _end() -> None:
+    held_up = sorted(
+        thread.name
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    )
+    _log.warning("ended before it has stopped; these threads run still: %s", held_up)
+    os._exit(1)

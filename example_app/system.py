@@ -53,11 +53,17 @@ class NotStarted(Exception):
 
 
 class System:
-    """The services of one system, and where they are."""
+    """The services of one system, and where they are.
 
-    def __init__(self, around: Surroundings) -> None:
+    :param workers: how many gunicorn has for each service; 0 for one process without gunicorn. The
+        viewer is always that: it keeps traces in its memory.
+    """
+
+    def __init__(self, around: Surroundings, workers: int = 0) -> None:
         self.around = around
-        self._services = {name: _Service(name, around) for name in SERVICES}
+        self._services = {
+            name: _Service(name, around, 0 if name == VIEWER else workers) for name in SERVICES
+        }
 
     def url(self, service: str) -> str:
         """Return a service's URL."""
@@ -103,12 +109,17 @@ class System:
 
 @contextmanager
 def running(
-    data: Path, ports: Mapping[str, int] = ANY_PORTS, host: str = "127.0.0.1"
+    data: Path,
+    ports: Mapping[str, int] = ANY_PORTS,
+    host: str = "127.0.0.1",
+    *,
+    workers: int = 0,
 ) -> Iterator[System]:
     """Run all services for as long as the block lasts.
 
     :param data: the folder of all their files; made if it is not there.
     :param ports: by service, 0 for any free one.
+    :param workers: of gunicorn, for each service; 0 is without gunicorn.
     :raises OSError: a port cannot be had.
     :raises NotStarted: a service does not start.
     """
@@ -119,7 +130,7 @@ def running(
             services[name] = f"{host}:{port}" if name == INVENTORY_GRPC else f"http://{host}:{port}"
         data.mkdir(parents=True, exist_ok=True)
         key = os.environ.get("EXAMPLE_PAYMENT_KEY") or secrets.token_urlsafe()
-        system = System(Surroundings(data, services, key.encode()))
+        system = System(Surroundings(data, services, key.encode()), workers)
         try:
             system.start()
             yield system
@@ -148,10 +159,11 @@ def _reserved(host: str, port: int) -> Iterator[int]:
 class _Service:
     """One service's process, and the thread that starts it again."""
 
-    def __init__(self, name: str, around: Surroundings) -> None:
+    def __init__(self, name: str, around: Surroundings, workers: int) -> None:
         self.name = name
         self.process: subprocess.Popen[str]
         self._around = around
+        self._workers = workers
         self._wanted = False
         self._changed = threading.Condition()
         self._ready = False
@@ -231,7 +243,10 @@ class _Service:
         """Run the process until it ends; return whether it took requests."""
         # In a session of its own, as Ctrl-C is for us, who stop them in order.
         with subprocess.Popen(  # noqa: S603 - the command is our own
-            [sys.executable, "-m", "example_app", "--service", self.name, "--with-parent"],
+            [
+                *(sys.executable, "-m", "example_app", "--service", self.name, "--with-parent"),
+                *("--workers", str(self._workers)),
+            ],
             env=self._environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

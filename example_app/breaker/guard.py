@@ -1,18 +1,17 @@
-"""A guarded call: within its time, counted by a circuit breaker, else the last known value."""
+"""What a neighbour said last, for when a call of it fails."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pybreaker
 from opentelemetry import metrics
 from opentelemetry.trace import get_current_span
 
+from example_app.breaker.breaker import BreakerOpen
 from example_app.failures import CallFailed
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Answer:
 
 
 class Guard:
-    """Calls of one service, for many threads at once.
+    """What one neighbour said last, for many threads at once.
 
     :param service: its name.
     :param cache: where values are kept; shared by processes.
@@ -49,15 +48,6 @@ class Guard:
         self._service = service
         self._cache = cache
         self._falls_back = rules.fallback_strategy == "cache_last_known_value"
-        self._trial = threading.Lock()
-        self._breaker = pybreaker.CircuitBreaker(
-            fail_max=rules.failure_threshold,
-            reset_timeout=rules.timeout_s,
-            name=service,
-            listeners=[_Reporter()],
-            exclude=[lambda error: not isinstance(error, CallFailed)],
-            throw_new_error_on_trip=False,
-        )
         meter = metrics.get_meter("example_app.breaker")
         self._fallbacks = meter.create_counter(
             "example.breaker.fallbacks", unit="{call}", description="Calls answered from the cache"
@@ -66,42 +56,22 @@ class Guard:
     def call(self, keys: Sequence[str], function: Callable[[], Mapping[str, object]]) -> Answer:
         """Return what `function` does, a value for each of `keys`; else the last known values.
 
-        :param function: does the call within the time allowed; raises `CallFailed` if it fails.
-            Whatever else it raises is an answer of a service that works, and is raised again.
+        :param function: does the call; raises `CallFailed` if it fails. Whatever else it raises is
+            raised again.
         :raises Unavailable: there is no last known value of some key.
         """
         try:
-            values = self._attempt(function)
-        except (CallFailed, pybreaker.CircuitBreakerError) as error:
+            values = function()
+        except CallFailed as error:
             return self._last_known(keys, error)
         if self._falls_back:
             self._keep({key: values[key] for key in keys})
         return Answer(values)
 
-    def _attempt(self, function: Callable[[], Mapping[str, object]]) -> Mapping[str, object]:
-        if self._breaker.current_state != pybreaker.STATE_CLOSED:
-            # One call at a time may try whether the service is back; the others do not wait for it.
-            if not self._trial.acquire(blocking=False):
-                raise pybreaker.CircuitBreakerError
-            try:
-                return self._breaker.call(function)
-            finally:
-                self._trial.release()
-        # pybreaker holds a lock during a call, in which slow ones would queue: it only gets to see
-        # what came of it.
-        try:
-            values = function()
-        except Exception as error:
-            self._breaker.call(_raise, error)
-            raise
-        self._breaker.call(lambda: None)
-        return values
-
-    def _last_known(self, keys: Sequence[str], error: Exception) -> Answer:
+    def _last_known(self, keys: Sequence[str], error: CallFailed) -> Answer:
         kept = self._kept(keys) if self._falls_back else {}
         span = get_current_span()
-        open_ = isinstance(error, pybreaker.CircuitBreakerError)
-        reason = "the breaker is open" if open_ else str(error)
+        reason = "the breaker is open" if isinstance(error, BreakerOpen) else str(error)
         if not kept or not all(kept.values()):
             raise Unavailable(f"{self._service}: {reason}, and there is no last known value")
         age = time.time() - min(entry["at"] for entry in kept.values())
@@ -134,29 +104,3 @@ class Guard:
 
     def _name(self, key: str) -> str:
         return f"last-known:{self._service}:{key}"
-
-
-def _raise(error: Exception) -> None:
-    raise error
-
-
-class _Reporter(pybreaker.CircuitBreakerListener):
-    """Makes changes of state events of the current span, metrics and log records."""
-
-    def __init__(self) -> None:
-        self._changes = metrics.get_meter("example_app.breaker").create_counter(
-            "example.breaker.state_changes", unit="{change}", description="Breaker state changes"
-        )
-
-    def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
-        """Report that `cb` went from one state to another."""
-        if old_state is None:
-            return
-        attributes = {
-            "breaker.name": cb.name,
-            "breaker.from": old_state.name,
-            "breaker.to": new_state.name,
-        }
-        get_current_span().add_event("breaker.state_change", attributes)
-        self._changes.add(1, attributes)
-        _log.warning("breaker %s: %s -> %s", cb.name, old_state.name, new_state.name)

@@ -169,7 +169,7 @@ class Demo:
         self.problems += differences(expected, edges(found))
 
     def _payments_down(self, customer: Customer) -> None:
-        allowed = rules.read()
+        allowed = rules.read()[PAYMENTS]
         # A success: of failures one after the other there are none yet.
         self._send(customer, Step(title="one more", body=order("ORD-MORE", USER), status=201))
         self._system.hold(PAYMENTS)

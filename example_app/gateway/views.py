@@ -10,6 +10,7 @@ from flask import Blueprint, Response, abort, g, request
 from opentelemetry import baggage, context
 
 from example_app import labels
+from example_app.breaker.breaker import BreakerOpen
 from example_app.failures import CallFailed
 from example_app.gateway import nonces
 
@@ -79,6 +80,8 @@ def _hand_on(service: HttpService, path: str, route: str | None = None) -> Respo
             headers=headers,
             route=route or path,
         )
+    except BreakerOpen as error:
+        abort(503, f"{error}. Send it again later, with a new nonce.")
     except CallFailed as error:
         abort(503, f"{error}. It may have happened all the same: send it again, with a new nonce.")
     finally:

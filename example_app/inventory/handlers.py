@@ -24,6 +24,6 @@ def handlers(stock: Stock) -> Mapping[str, Callable[[Event], None]]:
         stock.reserve(msgspec.convert(event.payload, OrderLines), even_if_missing=True)
 
     def failed(event: Event) -> None:
-        stock.release(msgspec.convert(event.payload, OrderLines))
+        stock.give_up(msgspec.convert(event.payload, OrderLines))
 
     return {PLACED: placed, PAYMENT_FAILED: failed}

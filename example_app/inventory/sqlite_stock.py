@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from example_app.inventory.messages import OrderLines
 
-metadata = MetaData(info={"version": 2})
+metadata = MetaData(info={"version": 3})
 stock = Table(
     "stock",
     metadata,
@@ -39,12 +39,18 @@ reservations = Table(
     # Seconds since 1970; without it the order is placed, and its pieces are its own.
     Column("expires_at", Float, index=True),
 )
+given_up = Table(
+    "given_up",
+    metadata,
+    Column("order_id", String(64), primary_key=True),
+    Column("user_id", String(64), primary_key=True),
+)
 RESERVED_S = 15 * 60.0
 """Seconds that pieces stay reserved for an order that is not placed."""
 
 
-class _Missing(Exception):
-    """Of some article there are not enough."""
+class _NotReserved(Exception):
+    """Of some article there are not enough, or the order was given up."""
 
 
 class SqliteStock:
@@ -89,21 +95,27 @@ class SqliteStock:
                 with self._engine.begin() as connection:
                     _reserve(connection, order, expires_at)
                     return Reservation(reserved=True, levels=_levels(connection, skus))
-            except _Missing:
+            except _NotReserved:
                 with self._engine.connect() as connection:
                     return Reservation(reserved=False, levels=_levels(connection, skus))
 
     def release(self, order: OrderLines) -> None:
         """Give an order's pieces back, if they are reserved."""
-        own = (
-            reservations.c.order_id == order.order_id,
-            reservations.c.user_id == order.user_id,
-        )
         with (
             self._statements.span("DELETE", reservations.name),
             self._engine.begin() as connection,
         ):
-            _give_back(connection, *own)
+            _give_back(connection, *_own(reservations, order))
+
+    def give_up(self, order: OrderLines) -> None:
+        """Give an order's pieces back, and reserve none for it when it is read of again."""
+        row = {"order_id": order.order_id, "user_id": order.user_id}
+        with (
+            self._statements.span("DELETE", reservations.name),
+            self._engine.begin() as connection,
+        ):
+            _give_back(connection, *_own(reservations, order))
+            connection.execute(insert(given_up).on_conflict_do_nothing(), row)
 
     def reserved(self) -> int:
         """Return the number of orders with a reservation."""
@@ -113,6 +125,10 @@ class SqliteStock:
     def close(self) -> None:
         """Close the file."""
         self._engine.dispose()
+
+
+def _own(table: Table, order: OrderLines) -> tuple[ColumnElement[bool], ...]:
+    return table.c.order_id == order.order_id, table.c.user_id == order.user_id
 
 
 def _give_back(connection: Connection, *which: ColumnElement[bool]) -> None:
@@ -132,18 +148,24 @@ def _reserve(connection: Connection, order: OrderLines, expires_at: float | None
         "lines": msgspec.to_builtins(order.lines),
         "expires_at": expires_at,
     }
-    if not connection.execute(insert(reservations).on_conflict_do_nothing(), row).rowcount:
+    is_new = connection.execute(insert(reservations).on_conflict_do_nothing(), row).rowcount
+    # Only now: that has taken the right to write, so nobody gives the order up meanwhile.
+    if expires_at is None and _was_given_up(connection, order):
+        raise _NotReserved
+    if not is_new:
         if expires_at is None:
-            own = (
-                reservations.c.order_id == order.order_id,
-                reservations.c.user_id == order.user_id,
-            )
+            own = _own(reservations, order)
             connection.execute(reservations.update().where(*own).values(expires_at=None))
         return
     for line in order.lines:
         least = None if expires_at is None else line.quantity
         if not _add(connection, line.sku, -line.quantity, at_least=least):
-            raise _Missing
+            raise _NotReserved
+
+
+def _was_given_up(connection: Connection, order: OrderLines) -> bool:
+    query = select(given_up.c.order_id).where(*_own(given_up, order))
+    return connection.execute(query).one_or_none() is not None
 
 
 def _add(connection: Connection, sku: str, pieces: int, at_least: int | None = None) -> bool:

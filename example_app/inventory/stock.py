@@ -30,11 +30,17 @@ class Stock(Protocol):
         A reservation expires, and its pieces are free again, if its order is not placed in time.
 
         :param even_if_missing: the order is placed, so the reservation stays and what is missing
-            must be bought.
+            must be bought; unless it was given up since.
         """
 
     def release(self, order: OrderLines) -> None:
         """Give an order's pieces back, if they are reserved."""
+
+    def give_up(self, order: OrderLines) -> None:
+        """Give an order's pieces back for good, as it was placed and not paid.
+
+        To read again that it was placed, as a message may be delivered again, reserves nothing.
+        """
 
     def reserved(self) -> int:
         """Return the number of orders with a reservation."""

@@ -1,7 +1,7 @@
 """The circuit breaker, configured as the article has it."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +14,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import NoOpTracer
 
 from example_app.breaker import rules
-from example_app.breaker.guard import Guard, Unavailable
+from example_app.breaker.breaker import Breaker
+from example_app.breaker.guard import Answer, Guard, Unavailable
 from example_app.breaker.rules import BreakerRules
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.discovery.directory import UnknownService
@@ -37,6 +38,21 @@ class Service:
         if self.fails:
             raise CallFailed("refused")
         return {"U1": self.calls}
+
+
+class Guarded:
+    """A guard around calls through a breaker, as services are put together."""
+
+    def __init__(self, service: str, rules: BreakerRules, cache: SqliteCache) -> None:
+        self._guard = Guard(service, rules, cache)
+        self.breaker = Breaker(service, rules)
+
+    def call(self, keys: Sequence[str], function: Callable[[], Mapping[str, object]]) -> Answer:
+        def through() -> Mapping[str, object]:
+            with self.breaker.attempt():
+                return function()
+
+        return self._guard.call(keys, through)
 
 
 @pytest.fixture
@@ -68,7 +84,7 @@ def counted(reader: InMemoryMetricReader, name: str) -> list[tuple[int | float, 
     ]
 
 
-def until_closed(guard: Guard, service: Callable[[], Mapping[str, object]]) -> object:
+def until_closed(guard: Guarded, service: Callable[[], Mapping[str, object]]) -> object:
     """Call until an answer is fresh; the breaker lets one try after 50 ms."""
     waiting = threading.Event()
     for _ in range(400):
@@ -80,10 +96,28 @@ def until_closed(guard: Guard, service: Callable[[], Mapping[str, object]]) -> o
 
 
 def test_the_rules_are_the_articles() -> None:
-    assert rules.read() == BreakerRules(
+    common = BreakerRules(
         failure_threshold=5, timeout_ms=1000, fallback_strategy="cache_last_known_value"
     )
-    assert rules.read().timeout_s == 1.0
+    assert rules.read()["payments"] == rules.read()["inventory"] == common
+    assert (common.timeout_s, common.open_s) == (1.0, 1.0)
+
+
+def test_a_neighbour_may_have_rules_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("""\
+circuit_breaker:
+  failure_threshold: 5
+  timeout_ms: 1000
+  fallback_strategy: none
+  neighbours:
+    payments: {timeout_ms: 3000, open_ms: 200}
+""")
+
+    read = rules.read(path)
+    assert read["inventory"] == BreakerRules(5, 1000, "none")
+    assert read["payments"] == BreakerRules(5, 3000, "none", 200)
+    assert (read["payments"].timeout_s, read["payments"].open_s) == (3.0, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +128,8 @@ def test_the_rules_are_the_articles() -> None:
         "circuit_breaker: {failure_threshold: 5, timeout_ms: 1, fallback_strategy: guess}",
         "circuit_breaker: {failure_treshold: 5, timeout_ms: 1, fallback_strategy: none}",
         "circuit_breaker: [",
+        "circuit_breaker: {failure_threshold: 5, timeout_ms: 1}",
+        "circuit_braker: {failure_threshold: 5, timeout_ms: 1, fallback_strategy: none}",
     ],
 )
 def test_other_rules_are_refused(tmp_path: Path, text: str) -> None:
@@ -104,9 +140,29 @@ def test_other_rules_are_refused(tmp_path: Path, text: str) -> None:
         rules.read(path)
 
 
+@pytest.mark.parametrize(
+    ("neighbours", "says"),
+    [
+        ("{paymnets: {timeout_ms: 1}}", "'paymnets' is none of inventory, orders, payments"),
+        ("{payments: {timeout_ms: 0}}", "neighbours: payments: .*timeout_ms"),
+        ("{payments: {timeout: 1}}", "neighbours: payments: .*timeout"),
+        ("[payments]", "array"),
+    ],
+)
+def test_what_is_wrong_with_a_neighbours_rules_is_said(
+    tmp_path: Path, neighbours: str, says: str
+) -> None:
+    path = tmp_path / "rules.yaml"
+    common = "failure_threshold: 5, timeout_ms: 1, fallback_strategy: none"
+    path.write_text(f"circuit_breaker: {{{common}, neighbours: {neighbours}}}")
+
+    with pytest.raises(ValueError, match=says):
+        rules.read(path)
+
+
 def test_it_opens_after_exactly_five_failures_and_recovers_by_itself(cache: SqliteCache) -> None:
     long = BreakerRules(5, 60_000, "cache_last_known_value")
-    guard, service = Guard("payments", long, cache), Service()
+    guard, service = Guarded("payments", long, cache), Service()
     assert guard.call(["U1"], service).age_s is None
     service.fails = True
 
@@ -117,7 +173,7 @@ def test_it_opens_after_exactly_five_failures_and_recovers_by_itself(cache: Sqli
     ages = [answer.age_s or 0.0 for answer in answers]
     assert ages == sorted(ages)
 
-    short = Guard("payments", RULES, cache)
+    short = Guarded("payments", RULES, cache)
     for _ in range(5):
         short.call(["U1"], service)
     service.fails = False
@@ -127,7 +183,7 @@ def test_it_opens_after_exactly_five_failures_and_recovers_by_itself(cache: Sqli
 
 
 def test_a_success_in_between_starts_the_count_again(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     for fails in (False, *[True] * 4, False, *[True] * 4, False):
         service.fails = fails
         guard.call(["U1"], service)
@@ -136,7 +192,7 @@ def test_a_success_in_between_starts_the_count_again(cache: SqliteCache) -> None
 
 
 def test_an_answer_that_is_no_value_counts_as_one(cache: SqliteCache) -> None:
-    guard, service = Guard("inventory", RULES, cache), Service()
+    guard, service = Guarded("inventory", RULES, cache), Service()
 
     def refuse() -> Mapping[str, object]:
         raise LookupError
@@ -153,7 +209,7 @@ def test_an_answer_that_is_no_value_counts_as_one(cache: SqliteCache) -> None:
 
 
 def test_without_a_last_known_value_it_is_unavailable(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     service.fails = True
     with pytest.raises(Unavailable, match="payments: refused"):
         guard.call(["U1"], service)
@@ -165,7 +221,7 @@ def test_without_a_last_known_value_it_is_unavailable(cache: SqliteCache) -> Non
 
 
 def test_values_are_not_taken_from_the_cache_unless_the_rules_say_so(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", BreakerRules(5, 50, "none"), cache), Service()
+    guard, service = Guarded("payments", BreakerRules(5, 50, "none"), cache), Service()
     guard.call(["U1"], service)
     service.fails = True
     with pytest.raises(Unavailable):
@@ -173,7 +229,7 @@ def test_values_are_not_taken_from_the_cache_unless_the_rules_say_so(cache: Sqli
 
 
 def test_all_keys_must_be_known(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     guard.call(["U1"], service)
     service.fails = True
     with pytest.raises(Unavailable):
@@ -181,7 +237,7 @@ def test_all_keys_must_be_known(cache: SqliteCache) -> None:
 
 
 def test_a_service_that_nobody_knows_is_a_failed_call(cache: SqliteCache) -> None:
-    guard = Guard("payments", BreakerRules(5, 60_000, "cache_last_known_value"), cache)
+    guard = Guarded("payments", BreakerRules(5, 60_000, "cache_last_known_value"), cache)
     guard.call(["U1"], Service())
     asked = list[str]()
 
@@ -200,7 +256,7 @@ def test_a_service_that_nobody_knows_is_a_failed_call(cache: SqliteCache) -> Non
 
 
 def test_a_cache_that_fails_costs_no_answer(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     cache.close()
     assert guard.call(["U1"], service).values == {"U1": 1}
     service.fails = True
@@ -209,7 +265,7 @@ def test_a_cache_that_fails_costs_no_answer(cache: SqliteCache) -> None:
 
 
 def test_slow_calls_do_not_wait_for_each_other(cache: SqliteCache) -> None:
-    guard = Guard("payments", RULES, cache)
+    guard = Guarded("payments", RULES, cache)
     meeting = threading.Barrier(4, timeout=20)
 
     def slow() -> Mapping[str, object]:
@@ -222,7 +278,7 @@ def test_slow_calls_do_not_wait_for_each_other(cache: SqliteCache) -> None:
 
 
 def test_while_one_call_tries_the_others_do_not_wait(cache: SqliteCache) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     guard.call(["U1"], service)
     service.fails = True
     for _ in range(5):
@@ -246,7 +302,7 @@ def test_while_one_call_tries_the_others_do_not_wait(cache: SqliteCache) -> None
 def test_changes_of_state_and_fallbacks_are_told(
     cache: SqliteCache, reader: InMemoryMetricReader
 ) -> None:
-    guard, service = Guard("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", RULES, cache), Service()
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
     with tracer.start_as_current_span("orders") as span:
         guard.call(["U1"], service)

@@ -1,5 +1,6 @@
 """What services keep, however often they are told of an order."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,7 +20,7 @@ from example_app.fulfilment.handlers import handlers as fulfilment_handlers
 from example_app.fulfilment.sqlite_shipments import SqliteShipments
 from example_app.inventory.handlers import handlers as inventory_handlers
 from example_app.inventory.messages import Line, OrderLines, StockLevel
-from example_app.inventory.sqlite_stock import SqliteStock
+from example_app.inventory.sqlite_stock import RESERVED_S, SqliteStock
 from example_app.outbound import HttpService
 from example_app.payments import signature
 from example_app.payments.handlers import CallbackRefused
@@ -85,6 +86,43 @@ def test_what_was_promised_is_reserved_even_if_it_is_missing(stock: SqliteStock)
     for _ in range(2):
         on[PAYMENT_FAILED](placed(topic=PAYMENT_FAILED))
         assert free(stock) == [1, 5]
+
+
+def test_a_replayed_event_reserves_nothing_for_an_order_that_was_given_up(
+    stock: SqliteStock,
+) -> None:
+    on = inventory_handlers(stock)
+    on[PLACED](placed())
+    on[PAYMENT_FAILED](placed(topic=PAYMENT_FAILED))
+    # Of another user's order of the same id, and of another order, nothing was said.
+    on[PLACED](placed(user_id="U2"))
+    on[PLACED](placed("A2"))
+    assert (free(stock), stock.reserved()) == ([6, 5], 2)
+    for _ in range(2):
+        on[PLACED](placed())
+        assert (free(stock), stock.reserved()) == ([6, 5], 2)
+
+
+def test_one_that_is_given_up_before_it_is_read_of_is_never_reserved(stock: SqliteStock) -> None:
+    on = inventory_handlers(stock)
+    on[PAYMENT_FAILED](placed(topic=PAYMENT_FAILED))
+    on[PLACED](placed())
+    assert (free(stock), stock.reserved()) == ([10, 5], 0)
+
+
+def test_what_is_reserved_while_an_order_is_given_up_expires(
+    tmp_path: Path, stock: SqliteStock
+) -> None:
+    on = inventory_handlers(stock)
+    on[PAYMENT_FAILED](placed(topic=PAYMENT_FAILED))
+    assert stock.reserve(lines("A1", BOLT=2)).reserved
+    on[PLACED](placed())
+    later = SqliteStock(
+        tmp_path / "inventory.db", {"BOLT": (0, 0)}, TRACER, lambda: time.time() + 2 * RESERVED_S
+    )
+    with closing(later):
+        later.reserve(lines("A2", BOLT=1))
+    assert (free(stock), stock.reserved()) == ([9, 5], 1)
 
 
 def test_the_last_piece_is_reserved_by_one(stock: SqliteStock) -> None:

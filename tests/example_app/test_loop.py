@@ -1,5 +1,6 @@
 """The event loop on the real bus, with handlers and commits that fail."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from flask import Flask
 from opentelemetry.trace import Tracer
 
 from example_app.__main__ import main
+from example_app.duty import Report
 from example_app.events.bus import Delivery
 from example_app.events.event import PAID, PLACED, Event, new_event
 from example_app.events.loop import Bounds, EventLoop
@@ -296,7 +298,9 @@ def test_the_health_route_tells_how_the_loop_is_doing(
     done = threading.Event()
     running = loop(handle)
     app = Flask("shop")
-    app.register_blueprint(health_routes({"events": running.state}))
+    app.register_blueprint(
+        health_routes(loops=lambda: Report(os.getpid(), {"events": running.state.shown()}))
+    )
     client = app.test_client()
     bus.publish("A1")
     with running.running():

@@ -92,5 +92,5 @@ def test_a_file_of_another_layout_is_named(tmp_path: Path, clock: Clock) -> None
         pass
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 1")
-    with pytest.raises(DatabaseUnavailable, match=rf"{path}: .*layout 1, not 2.*: move it away"):
+    with pytest.raises(DatabaseUnavailable, match=rf"{path}: .*layout 1, not 3.*: move it away"):
         SqliteStock(path, {"BOLT": (10, 5)}, NoOpTracer(), clock)

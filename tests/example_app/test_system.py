@@ -139,7 +139,7 @@ def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
         (fallback,) = answer.json()["fallbacks"]
         assert fallback["of"] == "standing"
         assert fallback["strategy"] == "cache_last_known_value"
-    rule = rules.read()
+    rule = rules.read()[PAYMENTS]
     traces = [trace_of(spans, answer) for answer in answers]
     failed = [trace[CALL] for trace in traces if CALL in trace]
     assert all(call.failed for call in failed)
@@ -193,7 +193,7 @@ def test_the_demo_finds_nothing_wrong(system: System, capsys: pytest.CaptureFixt
 def test_load_says_how_fast_it_went_and_that_nothing_was_lost(
     system: System, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("example_app.__main__.running", lambda *_: nullcontext(system))
+    monkeypatch.setattr("example_app.__main__.running", lambda *_, **__: nullcontext(system))
 
     assert main(["--load", "--orders", "20", "--customers", "2"]) == 0
 

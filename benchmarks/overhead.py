@@ -177,16 +177,23 @@ def measure_capturing(
 ) -> dict[str, dict[str, float]]:
     """Microseconds over bare Flask, capturing bodies and not, by size and subject."""
     found: dict[str, dict[str, float]] = {}
-    # Apitally records only below a server that it knows; Monoscope, Hypertrace and ReadMe ask
-    # their services for a key first, or pin an OpenTelemetry of 2023.
-    peers = ["moesif"] if find_spec("moesifwsgi") else []
-    for label, (size, path) in CAPTURED.items():
-        names = ["bare", "ours", "ours_capturing", *peers]
-        workers = {name: Worker(name, size=size, path=path) for name in names}
-        in_turn(list(workers.values()), rounds, requests, generations)
-        least = min(workers["bare"].rounds)
-        found[label] = {name: min(workers[name].rounds) - least for name in names[1:]}
+    from . import sink
+
+    # Monoscope, Hypertrace and ReadMe ask their services for a key first, or pin an OpenTelemetry
+    # of 2023.
+    names = ["bare", "ours", "ours_capturing"]
+    names += [name for name in ("moesif", "apitally") if find_spec(_MODULES[name])]
+    with sink.running() as variables:
+        os.environ |= variables
+        for label, (size, path) in CAPTURED.items():
+            workers = {name: Worker(name, size=size, path=path, export="own") for name in names}
+            in_turn(list(workers.values()), rounds, requests, generations)
+            least = min(workers["bare"].rounds)
+            found[label] = {name: min(workers[name].rounds) - least for name in names[1:]}
     return found
+
+
+_MODULES = {"moesif": "moesifwsgi", "apitally": "apitally"}
 
 
 def in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int) -> None:
@@ -206,6 +213,9 @@ def in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int
 
 def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
     """The worker's side: for every number read, that many requests, and their CPU time."""
+    # Some peers print; what they say goes where errors go.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     body = subjects.document(int(os.environ.get("BENCH_BODY", "1024")))
     application = subjects.make(subject, sampler, metered=bool(metered))
     environ = subjects.environ(body, flags)
@@ -222,7 +232,7 @@ def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
         # What its threads have still to do belongs to the requests.
         for provider in subjects.exporting:
             provider.force_flush()
-        print((time.process_time_ns() - start) / requests / 1000, flush=True)
+        print((time.process_time_ns() - start) / requests / 1000, file=answers, flush=True)
 
 
 if __name__ == "__main__":

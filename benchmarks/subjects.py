@@ -121,6 +121,10 @@ def shop() -> Flask:
     def echo(number: int) -> dict[str, Any]:
         return {"number": number, **request.get_json()}
 
+    @app.post("/take")
+    def take() -> dict[str, Any]:
+        return {"bytes": len(request.get_data())}
+
     @app.get("/ping")
     def ping() -> dict[str, Any]:
         return {}
@@ -311,12 +315,33 @@ def ours_everything(sampler: str) -> Flask:
 
 
 def moesif(_sampler: str) -> Flask:
-    """Moesif, bodies captured; what it keeps goes nowhere, for want of a network."""
+    """Moesif, bodies captured; it sends to the sink, which takes everything for well-formed."""
     from moesifwsgi import MoesifMiddleware
 
     app = shop()
     app.wsgi_app = MoesifMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app, {"APPLICATION_ID": "benchmark", "LOG_BODY": True}
+        app.wsgi_app,
+        {
+            "APPLICATION_ID": "benchmark",
+            "LOG_BODY": True,
+            "BASE_URI": os.environ.get("BENCH_HTTP", ""),
+        },
+    )
+    return app
+
+
+def apitally(_sampler: str) -> Flask:
+    """Apitally, headers and bodies captured; it exports to the sink."""
+    from apitally.flask import init
+
+    app = shop()
+    init(
+        app,
+        write_token="apt_" + "a" * 24,
+        capture_request_headers=True,
+        capture_request_body=True,
+        capture_response_body=True,
+        otlp_endpoint=os.environ.get("BENCH_HTTP", ""),
     )
     return app
 
@@ -375,6 +400,7 @@ def _semantic_conventions() -> None:
 CAPTURING: dict[str, Callable[[str], Wsgi]] = {
     "ours_capturing": ours_capturing,
     "moesif": moesif,
+    "apitally": apitally,
 }
 """With bodies captured; the peers are in an environment only where they can be."""
 

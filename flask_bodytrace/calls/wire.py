@@ -14,7 +14,7 @@ and its parent are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
@@ -138,7 +138,7 @@ def _described(service: str, name: str) -> str:
     return f"{plain} {_plain(printable(name), MAX_NAME)}"
 
 
-def _decode(parameters: dict[str, str]) -> Call | None:
+def _decode(parameters: Mapping[str, str]) -> Call | None:
     match = _DESC.fullmatch(parameters["desc"])
     if match is None or _NO_ID in match.groups():
         return None
@@ -157,7 +157,7 @@ def _decode(parameters: dict[str, str]) -> Call | None:
     )
 
 
-def _count(parameters: dict[str, str]) -> int:
+def _count(parameters: Mapping[str, str]) -> int:
     text = parameters.get("more", "")
     return int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
 

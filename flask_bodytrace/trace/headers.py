@@ -9,8 +9,9 @@ from W3C Level 2).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .traceparent import NO_SPAN, NO_TRACE, TRACEPARENT_00
 
@@ -69,14 +70,23 @@ def parse(headers: Iterable[Header]) -> SpanReference | None:
     return SpanReference(traceparent[1], traceparent[2], sampled=bool(int(traceparent[3], 16) & 1))
 
 
-def timings(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+Metric = tuple[str, Mapping[str, str]]
+
+
+def timings(text: str) -> Sequence[Metric]:
     """The (name, parameters) of each Server-Timing metric, quoted strings undone.
 
     Of a doubled parameter the first counts, as in browsers (W3C Server Timing, section 5).
 
     :param text: the field's value, untrusted; only its first 16 KiB are read.
     """
-    text = text[:_READ_LIMIT]
+    return _timings(text[:_READ_LIMIT])
+
+
+# A response is asked twice: which span it names, and which calls it relays.
+@lru_cache(maxsize=4)
+def _timings(text: str) -> Sequence[Metric]:
+    found: list[Metric] = []
     position = 0
     while position < len(text):
         if metric := _METRIC.match(text, position):
@@ -87,8 +97,9 @@ def timings(text: str) -> Iterator[tuple[str, dict[str, str]]]:
                 value = re.sub(r"\\(.)", r"\1", quoted) if quoted else token or ""
                 parameters.setdefault(name.lower(), value)
                 position = parameter.end()
-            yield metric[1], parameters
+            found.append((metric[1], parameters))
         position = text.find(",", position) + 1 or len(text)
+    return tuple(found)
 
 
 def _hex(text: str | None, length: int) -> str | None:

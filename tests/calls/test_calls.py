@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flask_bodytrace.calls.call import KINDS, Call
 from flask_bodytrace.calls.tree import MAX_DEPTH, adopt, answer, rebuild
 from flask_bodytrace.calls.wire import MAX_CALLS, fit, read_calls
+from flask_bodytrace.trace import headers
 from flask_bodytrace.trace.headers import parse, timings
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -182,6 +183,15 @@ def test_no_header_does_harm(headers: list[tuple[str, str]]) -> None:
 def test_any_server_timing_is_read_to_its_end(text: str) -> None:
     marker = 'last;desc="here"'
     assert list(timings(f"{text}, {marker}"))[-1:] == [("last", {"desc": "here"})] or '"' in text
+
+
+def test_the_server_timing_of_a_response_is_parsed_once() -> None:
+    before = headers._timings.cache_info().misses
+    call = Call("GET /", kind="client", trace_id=TRACE, span_id=f"{1:016x}")
+    timing = f'traceparent;desc="00-{TRACE}-{2:016x}-01", {entry(f"{3:016x}", f"{2:016x}")}'
+    answer(call, [("Server-Timing", timing)], 200, 1)
+    assert [each.name for each in call.walk()] == ["GET /", "GET /", "x"]
+    assert headers._timings.cache_info().misses == before + 1
 
 
 def entry(span: str, parent: str, name: str = "x") -> str:

@@ -10,7 +10,7 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help reference demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference compat demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
+	@echo "make compat  the suites of eleven public Flask extensions, with the extension on every application (minutes)"
 	@echo "make reference  write what the code knows into the reference's pages"
 	@echo "make docs    build the documentation site into build/site/; warnings are errors"
 	@echo "make clean   remove the environment and every cache"
@@ -68,6 +69,14 @@ sdk-matrix: $(VENV)/.test
 	.bench-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r benchmarks/requirements.txt
 	@touch $@
 
+compat: .compat-venv/.compat
+	.compat-venv/bin/python -m tests.compat $(COMPAT)
+
+.compat-venv/.compat: tests/compat/requirements.txt setup.cfg
+	$(MAKE) --no-print-directory VENV=.compat-venv .compat-venv/.env
+	.compat-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r tests/compat/requirements.txt
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -92,7 +101,7 @@ reference: $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .bench-venv .docs-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .docs-venv .compat-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

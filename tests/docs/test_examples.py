@@ -127,6 +127,15 @@ for thread in threading.enumerate():
 assert len(seen) == 3, seen
 """,
     ),
+    "docs/works-with.md": (
+        "",
+        """
+app.app.add_url_rule("/orders", "orders", lambda: "")
+with app.test_client() as client:
+    answer = client.get("/orders")
+    assert len(answer.headers["X-Trace-ID"]) == 32, answer.headers
+""",
+    ),
 }
 
 

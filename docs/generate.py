@@ -1,4 +1,4 @@
-# ruff: noqa: INP001 - a script, not a package
+# ruff: noqa: INP001, RUF001 - a script, not a package; and it writes Chinese
 """Write the parts of the reference that the code knows: ``make reference``.
 
 A page has them between ``<!-- generated: NAME -->`` and ``<!-- end -->``. What a table says of a
@@ -33,6 +33,8 @@ from flask_bodytrace.trace.headers import FORMS
 
 DOCS = Path(__file__).parent
 PAGES = (
+    "../README.md",
+    "../README.zh.md",
     "settings.md",
     "metrics.md",
     "cli.md",
@@ -317,6 +319,80 @@ def api() -> str:
     return table(("module", "name", "what it is"), rows) + "\n\n" + "\n".join(parts)
 
 
+# Costs
+
+_SUBJECTS = (
+    # Its row in RESULTS.md, its name in English and in Chinese.
+    (
+        "OpenTelemetry Flask instrumentation",
+        "OpenTelemetry's Flask instrumentation",
+        "OpenTelemetry 的 Flask 插桩",
+    ),
+    ("elastic-apm, bodies captured", "elastic-apm, bodies captured", "elastic-apm，记录请求体"),
+    ("sentry-sdk", "sentry-sdk", "sentry-sdk"),
+    ("ddtrace", "ddtrace", "ddtrace"),
+    ("hand-written span", "a span and two ids by hand", "手写的 span 加两个 ID"),
+    (
+        "flask_bodytrace, defaults and two ids",
+        "**flask_bodytrace**, two ids",
+        "**flask_bodytrace**，两个 ID",
+    ),
+    (
+        "flask_bodytrace, every feature on",
+        "**flask_bodytrace**, every feature on",
+        "**flask_bodytrace**，全部功能打开",
+    ),
+)
+
+
+def _measured(part: str, name: str) -> list[str]:
+    """The cells of a row of RESULTS.md, below a heading; none if it is not there."""
+    results = (DOCS.parent / "benchmarks/RESULTS.md").read_text("utf-8")
+    below = results.partition(f"\n{part}\n")[2].partition("\n#")[0]
+    row = re.search(rf"^\| {re.escape(name)} \|(.*)\|$", below, re.MULTILINE)
+    return [cell.strip() for cell in row[1].split("|")] if row else []
+
+
+def _costs(head: tuple[str, ...], language: int) -> str:
+    rows = []
+    for subject in _SUBJECTS:
+        sampled = _measured("### Sampled", subject[0])
+        unsampled = _measured("### Unsampled (incoming flags 00)", subject[0])
+        shown = [f"{float(cells[0]):.0f}" if cells else "" for cells in (sampled, unsampled)]
+        rows.append((subject[language], shown[0], sampled[1], shown[1]))
+    return table(head, rows).replace("| --- | --- | --- | --- |", "| --- | --: | --: | --: |")
+
+
+def _exported() -> tuple[str, str, str]:
+    """Exported: our CPU of OpenTelemetry's; of bare requests a second ours and theirs."""
+    server = "### 100 % sampled and exported, to a sink on the core of wrk"
+    ours = _measured(server, "flask_bodytrace, defaults and two ids")
+    theirs = _measured(server, "OpenTelemetry Flask instrumentation, otlp over HTTP")
+    cpu = _measured("## Per request, exported", "flask_bodytrace")
+    return cpu[1], f"{float(ours[1]):.2f}", f"{float(theirs[1]):.2f}"
+
+
+def costs() -> str:
+    """The README's comparison, from benchmarks/RESULTS.md."""
+    cpu, ours, theirs = _exported()
+    head = ("", "sampled, us", "of OpenTelemetry's", "not sampled, us")
+    return f"""{_costs(head, 1)}
+
+Exported by OTLP to another process: {cpu} of OpenTelemetry's. Under gunicorn at saturation, all
+exported: {ours} of bare Flask's requests per second, where OpenTelemetry's instrumentation leaves
+{theirs}."""
+
+
+def costs_zh() -> str:
+    """The same in Chinese."""
+    cpu, ours, theirs = _exported()
+    head = ("", "采样，微秒", "与 OpenTelemetry 之比", "未采样，微秒")
+    return f"""{_costs(head, 2)}
+
+通过 OTLP 导出到另一个进程时，开销是 OpenTelemetry 的 {cpu}。在 gunicorn 满载、全部导出的情况下，
+每秒请求数是裸 Flask 的 {ours}，而 OpenTelemetry 的插桩只剩 {theirs}。"""
+
+
 # Writing
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -326,6 +402,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "headers": headers,
     "attributes": attributes,
     "api": api,
+    "costs": costs,
+    "costs_zh": costs_zh,
 }
 
 

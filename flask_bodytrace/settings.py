@@ -21,6 +21,7 @@ from .ids.rules import Rules, Source, check_rules, parse_rules
 from .trace.headers import FORMS
 from .trace.keep import ACCEPTED as KEEP_RULES
 from .trace.keep import KeepRules
+from .version import docs_page
 
 if TYPE_CHECKING:
     from .capture.rules import RedactCallback
@@ -367,7 +368,8 @@ def _known(given: str, name: str, spell: Callable[[str], str]) -> str:
     if near := difflib.get_close_matches(name, _FIELDS, n=1):
         metadata = _FIELDS[near[0]].metadata
         hint = f"; did you mean {spell(near[0])}, {_accepted(metadata['parse'])}?"
-    raise ConfigError(f"unknown setting {given}{hint} (docs/settings.md has them all)")
+    where = docs_page("Settings", "settings.md")
+    raise ConfigError(f"unknown setting {given}{hint} ({where} has them all)")
 
 
 def _accepted(parse: Callable[[Any], Any]) -> str:

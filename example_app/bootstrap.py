@@ -23,6 +23,9 @@ from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
 from example_app.health import health_routes
+from example_app.metrics.cache import MeteredCache
+from example_app.metrics.handlers import timed
+from example_app.metrics.loops import observe_backlog, observe_duty
 from example_app.orders.shards import DATABASES
 from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
@@ -114,7 +117,7 @@ class Surroundings:
 
     def cache(self) -> Cache:
         """What services keep for a while."""
-        return self.engines.cache(self.data)
+        return MeteredCache(self.engines.cache(self.data))
 
     def publisher(self) -> Publisher:
         """Where events go."""
@@ -136,7 +139,7 @@ class Surroundings:
             closing(self.consumer(group)) as consumer,
             closing(self.publisher()) as given_up,
         ):
-            loop = EventLoop(consumer, handlers, tracer, given_up)
+            loop = EventLoop(consumer, timed(handlers, group), tracer, given_up)
             with loop.running():
                 yield {"events": loop.state}
 
@@ -157,7 +160,9 @@ class Surroundings:
         self, service: str, work: Callable[[], AbstractContextManager[Mapping[str, LoopState]]]
     ) -> Duty:
         """What one of a service's processes on this machine does."""
-        return Duty(self.data / "locks" / f"{service}.lock", work)
+        duty = Duty(self.data / "locks" / f"{service}.lock", work)
+        observe_duty(duty)
+        return duty
 
     def tracer(self, service: str) -> Tracer:
         """What makes a service's own spans; asked for after its app was made."""
@@ -223,6 +228,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         for part in (inventory, payments, store, audit_log):
             parts.enter_context(closing(part))
         duty = around.duty(ORDERS, lambda: around.relay(store.outboxes, tracer))
+        observe_backlog(duty, lambda: store.unpublished().value)
         app.register_blueprint(
             order_routes(
                 Parts(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
 AUDITED_BYTES = 64 * 1024
+BODYTRACE, OPENTELEMETRY, NOBODY = "bodytrace", "opentelemetry", "none"
+TRACINGS = (BODYTRACE, OPENTELEMETRY, NOBODY)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Surroundings:
     :ivar engines: which engines are used.
     :ivar bind: the host that services listen on; empty: that of their own address. In a container
         they are reached by a name, and listen on ``0.0.0.0``.
+    :ivar tracing: one of `TRACINGS`: who makes the services' spans.
     :ivar payment_key: the secret between payments and orders.
     :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
@@ -66,11 +69,17 @@ class Surroundings:
     payment_key: bytes
     tracer_provider: TracerProvider | None = None
     bind: str = ""
+    tracing: str = BODYTRACE
     engines: Engines = field(default_factory=Engines)
+
+    def __post_init__(self) -> None:
+        if self.tracing not in TRACINGS:
+            known = ", ".join(TRACINGS)
+            raise ValueError(f"EXAMPLE_TRACING: {self.tracing[:60]!r} is none of {known}")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES`, `EXAMPLE_PAYMENT_KEY`, `EXAMPLE_BIND`, engines.
+        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND`, `_TRACING` and the engines.
 
         :raises KeyError: one of the first three is not set.
         """
@@ -80,6 +89,7 @@ class Surroundings:
             services={name: address for name, _, address in pairs},
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
+            tracing=environ.get("EXAMPLE_TRACING", BODYTRACE),
             engines=Engines.from_environment(environ),
         )
 
@@ -90,6 +100,7 @@ class Surroundings:
             "EXAMPLE_SERVICES": ",".join(f"{name}={it}" for name, it in self.services.items()),
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
             "EXAMPLE_BIND": self.bind,
+            "EXAMPLE_TRACING": self.tracing,
             **self.engines.environment(),
         }
 
@@ -108,6 +119,11 @@ class Surroundings:
     def bus(self) -> Path:
         """The file of the bus."""
         return self.data / "bus.db"
+
+    def service(self, name: str, **settings: Any) -> Flask:
+        """Return a service's app, without routes."""
+        otel_spans = self.tracing == OPENTELEMETRY
+        return traced_service(name, self.tracer_provider, otel_spans=otel_spans, **settings)
 
     # The engines.
 
@@ -191,7 +207,7 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
     from example_app.gateway.views import gateway_routes
 
     # Callers outside neither choose our trace nor our sampling.
-    app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
+    app = around.service(GATEWAY, incoming="link")
     directory, tracer, cache = around.directory(), around.tracer(GATEWAY), around.cache()
     allowed = rules.read()
     with (
@@ -216,7 +232,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
 
-    app = traced_service(ORDERS, around.tracer_provider)
+    app = around.service(ORDERS)
     tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
     with ExitStack() as parts:
         inventory = GuardedGrpc(
@@ -268,7 +284,7 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
     from example_app.inventory.views import inventory_routes
     from example_app.rpc import serving_grpc
 
-    app = traced_service(INVENTORY, around.tracer_provider)
+    app = around.service(INVENTORY)
     tracer = around.tracer(INVENTORY)
     grpc_address = "{}:{}".format(*around.listening(INVENTORY_GRPC))
     with closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock:
@@ -289,7 +305,7 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     from example_app.payments.sqlite_charges import SqliteCharges
     from example_app.payments.views import payment_routes
 
-    app = traced_service(PAYMENTS, around.tracer_provider)
+    app = around.service(PAYMENTS)
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
@@ -314,7 +330,7 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
     from example_app.fulfilment.sqlite_shipments import SqliteShipments
     from example_app.fulfilment.views import fulfilment_routes
 
-    app = traced_service(FULFILMENT, around.tracer_provider)
+    app = around.service(FULFILMENT)
     tracer = around.tracer(FULFILMENT)
     with closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments:
         duty = around.duty(

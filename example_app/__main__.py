@@ -144,7 +144,7 @@ def drive_and_check(system: System, wanted: Load) -> int:
 
 def compare(wanted: Load, workers: int, rounds: int) -> int:
     """Drive the same load on systems that differ in who traces them; 1 if an order was lost."""
-    from example_app.load.compare import measure, table
+    from example_app.load.compare import events_table, measure, table
     from example_app.load.ledger import NotSettled
 
     runs = []
@@ -155,7 +155,7 @@ def compare(wanted: Load, workers: int, rounds: int) -> int:
         except NotSettled as error:
             print(f"not settled, traced by {tracing}: {error}", file=sys.stderr)
             return 1
-    print(*table(runs), sep="\n")
+    print(*table(runs), "", *events_table(runs), sep="\n")
     problems = [problem for run in runs for problem in run.problems]
     print(*problems[:20], f"{len(problems)} orders lost or doubled", sep="\n")
     return 1 if problems else 0

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, TRACINGS, VIEWER, replay
 from example_app.load.run import Load, drive
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
@@ -37,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     load.add_argument("--orders", type=int, default=default.orders, help="(%(default)s)")
     load.add_argument("--seconds", type=float, default=default.seconds, help="(%(default)s)")
     load.add_argument("--customers", type=int, default=default.customers, help="(%(default)s)")
+    load.add_argument(
+        "--compare", action="store_true", help="without tracing, with OpenTelemetry's, with ours"
+    )
+    load.add_argument("--rounds", type=int, default=1, help="of --compare (%(default)s)")
     load.add_argument("--kills", type=int, default=default.kills, help="kill -9 so many services")
     options = parser.parse_args(arguments)
     if options.service:
@@ -59,6 +63,14 @@ def main(arguments: list[str] | None = None) -> int:
 def run_system(options: argparse.Namespace) -> int:
     """Run all services; for the demo and for load on files that are thrown away."""
     ports = ANY_PORTS if options.any_ports else PORTS
+    load = Load(
+        orders=options.orders,
+        seconds=options.seconds,
+        customers=options.customers,
+        kills=options.kills,
+    )
+    if options.load and options.compare:
+        return compare(load, options.workers, options.rounds)
     if options.demo or options.load:
         with (
             tempfile.TemporaryDirectory() as data,
@@ -66,12 +78,6 @@ def run_system(options: argparse.Namespace) -> int:
         ):
             if options.demo:
                 return show(system)
-            load = Load(
-                orders=options.orders,
-                seconds=options.seconds,
-                customers=options.customers,
-                kills=options.kills,
-            )
             return drive_and_check(system, load)
     with (
         stop_signals() as stop_signal,
@@ -132,6 +138,25 @@ def drive_and_check(system: System, wanted: Load) -> int:
             print(f"not settled: {error}", file=sys.stderr)
             return 1
         problems = list(ledger.problems(outcome.accepted))
+    print(*problems[:20], f"{len(problems)} orders lost or doubled", sep="\n")
+    return 1 if problems else 0
+
+
+def compare(wanted: Load, workers: int, rounds: int) -> int:
+    """Drive the same load on systems that differ in who traces them; 1 if an order was lost."""
+    from example_app.load.compare import events_table, measure, table
+    from example_app.load.ledger import NotSettled
+
+    runs = []
+    # In turn, so that what else the machine does hits all alike.
+    for tracing in [*TRACINGS] * rounds:
+        try:
+            runs.append(measure(tracing, workers, wanted))
+        except NotSettled as error:
+            print(f"not settled, traced by {tracing}: {error}", file=sys.stderr)
+            return 1
+    print(*table(runs), "", *events_table(runs), sep="\n")
+    problems = [problem for run in runs for problem in run.problems]
     print(*problems[:20], f"{len(problems)} orders lost or doubled", sep="\n")
     return 1 if problems else 0
 

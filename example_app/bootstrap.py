@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -23,6 +23,9 @@ from example_app.events.loop import EventLoop
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
 from example_app.health import health_routes
+from example_app.metrics.cache import MeteredCache
+from example_app.metrics.handlers import timed
+from example_app.metrics.loops import observe_backlog, observe_duty
 from example_app.orders.shards import DATABASES
 from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
 AUDITED_BYTES = 64 * 1024
+BODYTRACE, OPENTELEMETRY, NOBODY = "bodytrace", "opentelemetry", "none"
+TRACINGS = (BODYTRACE, OPENTELEMETRY, NOBODY)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Surroundings:
     :ivar engines: which engines are used.
     :ivar bind: the host that services listen on; empty: that of their own address. In a container
         they are reached by a name, and listen on ``0.0.0.0``.
+    :ivar tracing: one of `TRACINGS`: who makes the services' spans.
     :ivar payment_key: the secret between payments and orders.
     :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
@@ -63,11 +69,17 @@ class Surroundings:
     payment_key: bytes
     tracer_provider: TracerProvider | None = None
     bind: str = ""
+    tracing: str = BODYTRACE
     engines: Engines = field(default_factory=Engines)
+
+    def __post_init__(self) -> None:
+        if self.tracing not in TRACINGS:
+            known = ", ".join(TRACINGS)
+            raise ValueError(f"EXAMPLE_TRACING: {self.tracing[:60]!r} is none of {known}")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `EXAMPLE_SERVICES`, `EXAMPLE_PAYMENT_KEY`, `EXAMPLE_BIND`, engines.
+        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND`, `_TRACING` and the engines.
 
         :raises KeyError: one of the first three is not set.
         """
@@ -77,6 +89,7 @@ class Surroundings:
             services={name: address for name, _, address in pairs},
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
+            tracing=environ.get("EXAMPLE_TRACING", BODYTRACE),
             engines=Engines.from_environment(environ),
         )
 
@@ -87,6 +100,7 @@ class Surroundings:
             "EXAMPLE_SERVICES": ",".join(f"{name}={it}" for name, it in self.services.items()),
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
             "EXAMPLE_BIND": self.bind,
+            "EXAMPLE_TRACING": self.tracing,
             **self.engines.environment(),
         }
 
@@ -106,6 +120,11 @@ class Surroundings:
         """The file of the bus."""
         return self.data / "bus.db"
 
+    def service(self, name: str, **settings: Any) -> Flask:
+        """Return a service's app, without routes."""
+        otel_spans = self.tracing == OPENTELEMETRY
+        return traced_service(name, self.tracer_provider, otel_spans=otel_spans, **settings)
+
     # The engines.
 
     def directory(self) -> Directory:
@@ -114,7 +133,7 @@ class Surroundings:
 
     def cache(self) -> Cache:
         """What services keep for a while."""
-        return self.engines.cache(self.data)
+        return MeteredCache(self.engines.cache(self.data))
 
     def publisher(self) -> Publisher:
         """Where events go."""
@@ -136,7 +155,7 @@ class Surroundings:
             closing(self.consumer(group)) as consumer,
             closing(self.publisher()) as given_up,
         ):
-            loop = EventLoop(consumer, handlers, tracer, given_up)
+            loop = EventLoop(consumer, timed(handlers, group), tracer, given_up)
             with loop.running():
                 yield {"events": loop.state}
 
@@ -157,7 +176,9 @@ class Surroundings:
         self, service: str, work: Callable[[], AbstractContextManager[Mapping[str, LoopState]]]
     ) -> Duty:
         """What one of a service's processes on this machine does."""
-        return Duty(self.data / "locks" / f"{service}.lock", work)
+        duty = Duty(self.data / "locks" / f"{service}.lock", work)
+        observe_duty(duty)
+        return duty
 
     def tracer(self, service: str) -> Tracer:
         """What makes a service's own spans; asked for after its app was made."""
@@ -186,7 +207,7 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
     from example_app.gateway.views import gateway_routes
 
     # Callers outside neither choose our trace nor our sampling.
-    app = traced_service(GATEWAY, around.tracer_provider, incoming="link")
+    app = around.service(GATEWAY, incoming="link")
     directory, tracer, cache = around.directory(), around.tracer(GATEWAY), around.cache()
     allowed = rules.read()
     with (
@@ -211,7 +232,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
 
-    app = traced_service(ORDERS, around.tracer_provider)
+    app = around.service(ORDERS)
     tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
     with ExitStack() as parts:
         inventory = GuardedGrpc(
@@ -223,6 +244,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         for part in (inventory, payments, store, audit_log):
             parts.enter_context(closing(part))
         duty = around.duty(ORDERS, lambda: around.relay(store.outboxes, tracer))
+        observe_backlog(duty, lambda: store.unpublished().value)
         app.register_blueprint(
             order_routes(
                 Parts(
@@ -262,7 +284,7 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
     from example_app.inventory.views import inventory_routes
     from example_app.rpc import serving_grpc
 
-    app = traced_service(INVENTORY, around.tracer_provider)
+    app = around.service(INVENTORY)
     tracer = around.tracer(INVENTORY)
     grpc_address = "{}:{}".format(*around.listening(INVENTORY_GRPC))
     with closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock:
@@ -283,7 +305,7 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     from example_app.payments.sqlite_charges import SqliteCharges
     from example_app.payments.views import payment_routes
 
-    app = traced_service(PAYMENTS, around.tracer_provider)
+    app = around.service(PAYMENTS)
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
@@ -308,7 +330,7 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
     from example_app.fulfilment.sqlite_shipments import SqliteShipments
     from example_app.fulfilment.views import fulfilment_routes
 
-    app = traced_service(FULFILMENT, around.tracer_provider)
+    app = around.service(FULFILMENT)
     tracer = around.tracer(FULFILMENT)
     with closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments:
         duty = around.duty(

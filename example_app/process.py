@@ -10,6 +10,7 @@ import threading
 from typing import NoReturn
 
 from example_app.bootstrap import SERVICES, Surroundings
+from example_app.metrics.exposition import Exposition
 from example_app.serving import serving
 from example_app.stopping import STOP_S, end_within, stop_signals
 
@@ -35,7 +36,11 @@ def run(name: str, *, with_parent: bool, workers: int = 0) -> int:
     with stop_signals() as stop_signal:
         if with_parent:
             threading.Thread(target=_end_abandoned, name="abandoned", daemon=True).start()
-        with SERVICES[name](around) as app, serving(app, *around.listening(name)):
+        metrics = Exposition()
+        with (
+            SERVICES[name](around) as app,
+            serving(metrics.beside(app), *around.listening(name)),
+        ):
             print(READY, flush=True)
             stop_signal()
             end_within(STOP_S)

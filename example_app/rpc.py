@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 import msgspec
-from opentelemetry import context, propagate
+from opentelemetry import context, metrics, propagate
 from opentelemetry.trace import SpanKind, StatusCode
 
 from example_app import labels
 from example_app.failures import CallFailed
+from example_app.metrics.pool import MeteredPool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -118,7 +119,7 @@ def serving_grpc(
     :yields: the port.
     :raises RuntimeError: the address cannot be listened on.
     """
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="grpc")
+    pool = MeteredPool(_THREADS, "grpc")
     server = grpc.server(pool, options=(("grpc.so_reuseport", 1),))
     for method, function in methods.items():
         handlers = {method.name: _handler(method, function, tracer)}
@@ -135,11 +136,16 @@ def serving_grpc(
 def _handler(
     method: Method[Q, R], function: Callable[[Q], R], tracer: Tracer
 ) -> grpc.RpcMethodHandler[Any, Any]:
+    duration = metrics.get_meter("example_app.rpc").create_histogram(
+        "rpc.server.call.duration", unit="s", description="Calls of gRPC methods that were served"
+    )
+
     def handle(request: Q, call: grpc.ServicerContext) -> R:
         # gRPC's own names are in lower case, as the propagators ask for them.
         carrier = dict(call.invocation_metadata() or ())
         origin = propagate.extract(carrier)
         token = context.attach(origin)
+        began, code = time.perf_counter(), grpc.StatusCode.UNKNOWN
         try:
             with tracer.start_as_current_span(
                 method.path[1:], kind=SpanKind.SERVER, attributes=_described(method, request)
@@ -147,10 +153,13 @@ def _handler(
                 if label := labels.current():
                     span.set_attribute(labels.ATTRIBUTE, label)
                 reply = function(request)
-                _set_code(span, grpc.StatusCode.OK)
+                code = grpc.StatusCode.OK
+                _set_code(span, code)
                 return reply
         finally:
             context.detach(token)
+            attributes = {"rpc.method": method.path[1:], "rpc.response.status_code": code.name}
+            duration.record(time.perf_counter() - began, attributes)
 
     return grpc.unary_unary_rpc_method_handler(
         handle,

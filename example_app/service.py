@@ -26,13 +26,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+_UNTRACED = ("^/health$", "^/ready$", "^/metrics$")
+"""Probes and scrapes come every few seconds, to each process."""
+
+
 def traced_service(
-    name: str, tracer_provider: TracerProvider | None = None, **settings: Any
+    name: str,
+    tracer_provider: TracerProvider | None = None,
+    *,
+    otel_spans: bool = False,
+    **settings: Any,
 ) -> Flask:
     """Return an app without routes.
 
     :param name: the service's name, also on its spans.
     :param tracer_provider: where its spans go; without one the `OTEL_*` variables say.
+    :param otel_spans: whether OpenTelemetry's own instrumentation makes the server spans, for
+        comparison.
     :param settings: of `BodyTrace`, where this service is not like the others.
     """
     app = Flask(name)
@@ -48,11 +58,16 @@ def traced_service(
             "baggage": True,
             "logs": True,
             "relay_calls": True,
-            # Probes come every few seconds, to each process.
-            "excluded_urls": "^/health$,^/ready$,^/metrics$",
+            "excluded_urls": ",".join(_UNTRACED),
             **settings,
         },
     )
+    if otel_spans:
+        from opentelemetry.instrumentation.flask import FlaskInstrumentor
+
+        FlaskInstrumentor().instrument_app(  # type: ignore[no-untyped-call] # it has no types
+            app, tracer_provider=tracer_provider, excluded_urls="/health$,/ready$,/metrics$"
+        )
     app.register_error_handler(HTTPException, problem)
     app.register_error_handler(TemporarilyUnavailable, _unavailable)
     return app

@@ -14,10 +14,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from example_app.bootstrap import (
+    BODYTRACE,
     FULFILMENT,
     GATEWAY,
     INVENTORY,
     INVENTORY_GRPC,
+    NOBODY,
     ORDERS,
     PAYMENTS,
     SERVICES,
@@ -114,12 +116,14 @@ def running(
     host: str = "127.0.0.1",
     *,
     workers: int = 0,
+    tracing: str = BODYTRACE,
 ) -> Iterator[System]:
     """Run all services for as long as the block lasts.
 
     :param data: the folder of all their files; made if it is not there.
     :param ports: by service, 0 for any free one.
     :param workers: of gunicorn, for each service; 0 is without gunicorn.
+    :param tracing: who makes spans.
     :raises OSError: a port cannot be had.
     :raises NotStarted: a service does not start.
     """
@@ -130,7 +134,7 @@ def running(
             services[name] = f"{host}:{port}" if name == INVENTORY_GRPC else f"http://{host}:{port}"
         data.mkdir(parents=True, exist_ok=True)
         key = os.environ.get("EXAMPLE_PAYMENT_KEY") or secrets.token_urlsafe()
-        system = System(Surroundings(data, services, key.encode()), workers)
+        system = System(Surroundings(data, services, key.encode(), tracing=tracing), workers)
         try:
             system.start()
             yield system
@@ -268,6 +272,8 @@ class _Service:
             "OTEL_PROPAGATORS": "tracecontext,baggage,xtrace",
             "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
+        if self._around.tracing == NOBODY:
+            ours["OTEL_SDK_DISABLED"] = "true"
         if self.name == VIEWER:
             ours["OTEL_TRACES_EXPORTER"] = "none"
         elif not any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from example_app.bootstrap import SERVICES, VIEWER, Surroundings
+from example_app.metrics.exposition import Exposition
 from example_app.process import named, quiet_log
 from example_app.stopping import STOP_S, end_within
 
@@ -36,9 +37,9 @@ class Service:
         quiet_log(name)
         self._pid = os.getpid()
         self._parts = ExitStack()
-        self._app: WSGIApplication = self._parts.enter_context(
-            SERVICES[name](Surroundings.from_environment())
-        )
+        metrics = Exposition()
+        app = self._parts.enter_context(SERVICES[name](Surroundings.from_environment()))
+        self._app: WSGIApplication = metrics.beside(app)
         # Python waits for all threads before it calls what is registered with atexit, so those of
         # the service have to be told before.
         threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,12 @@ class Breaker:
             fail_max=rules.failure_threshold,
             reset_timeout=rules.open_s,
             name=neighbour,
-            listeners=[_Reporter()],
+            listeners=[_Reporter(neighbour)],
             exclude=[lambda error: not isinstance(error, CallFailed)],
             throw_new_error_on_trip=False,
+        )
+        self._duration = metrics.get_meter("example_app.breaker").create_histogram(
+            "example.calls.duration", unit="s", description="Calls of neighbours, by what came"
         )
 
     @contextmanager
@@ -50,6 +54,22 @@ class Breaker:
 
         :raises BreakerOpen: it is not to be made.
         """
+        began, outcome = time.perf_counter(), "answered"
+        try:
+            with self._counted():
+                yield
+        except BreakerOpen:
+            outcome = "refused"
+            raise
+        except CallFailed:
+            outcome = "failed"
+            raise
+        finally:
+            attributes = {"peer.service": self.neighbour, "outcome": outcome}
+            self._duration.record(time.perf_counter() - began, attributes)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         if self._breaker.current_state == pybreaker.STATE_CLOSED:
             # pybreaker holds a lock during a call, in which slow ones would queue: it only gets to
             # see what came of it.
@@ -88,7 +108,7 @@ class Breaker:
 class _Reporter(pybreaker.CircuitBreakerListener):
     """Makes changes of state events of the current span, metrics and log records."""
 
-    def __init__(self) -> None:
+    def __init__(self, neighbour: str) -> None:
         meter = metrics.get_meter("example_app.breaker")
         self._changes = meter.create_counter(
             "example.breaker.state_changes", unit="{change}", description="Breaker state changes"
@@ -96,6 +116,8 @@ class _Reporter(pybreaker.CircuitBreakerListener):
         self._open = meter.create_up_down_counter(
             "example.breaker.open", unit="{breaker}", description="Breakers that are not closed"
         )
+        # There from the start, as nothing at all is not the same as none.
+        self._open.add(0, {"breaker.name": neighbour})
 
     def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
         """Report that `cb` went from one state to another."""

@@ -89,15 +89,22 @@ class SqliteStock:
         skus = [line.sku for line in order.lines]
         with self._statements.span("INSERT", reservations.name):
             try:
-                with self._engine.begin() as connection:
-                    expired = reservations.c.expires_at < now
-                    _give_back(connection, expired)
+                self._give_expired_back(reservations.c.expires_at < now)
                 with self._engine.begin() as connection:
                     _reserve(connection, order, expires_at)
                     return Reservation(reserved=True, levels=_levels(connection, skus))
             except _NotReserved:
                 with self._engine.connect() as connection:
                     return Reservation(reserved=False, levels=_levels(connection, skus))
+
+    def _give_expired_back(self, expired: ColumnElement[bool]) -> None:
+        # Looked for first: most often there is none, and who only reads waits for no writer.
+        with self._engine.connect() as connection:
+            found = connection.execute(select(reservations.c.order_id).where(expired).limit(1))
+            if found.one_or_none() is None:
+                return
+        with self._engine.begin() as connection:
+            _give_back(connection, expired)
 
     def release(self, order: OrderLines) -> None:
         """Give an order's pieces back, if they are reserved."""

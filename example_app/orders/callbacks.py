@@ -8,6 +8,7 @@ import msgspec
 from flask import Blueprint, abort, request
 
 from example_app.events.event import PAID, PAYMENT_FAILED, new_event
+from example_app.orders.figures import OrderFigures
 from example_app.orders.store import Status, UnknownOrder
 from example_app.payments import signature
 from example_app.payments.messages import Settlement
@@ -24,6 +25,7 @@ def callback_routes(store: OrderStore, key: bytes) -> Blueprint:
 
     :param key: the secret shared with the payment service.
     """
+    figures = OrderFigures()
     routes = Blueprint("callbacks", __name__, url_prefix="/payments")
 
     @routes.post("/callback")
@@ -43,7 +45,8 @@ def callback_routes(store: OrderStore, key: bytes) -> Blueprint:
             lines = [{"sku": sku, "quantity": count} for sku, count in order.quantities.items()]
             payload = {"orderId": order.order_id, "userId": order.user_id, "lines": lines}
             event = new_event(PAID if paid else PAYMENT_FAILED, order.order_id, payload)
-            store.settle(settled.user_id, settled.order_id, status, event)
+            if store.settle(settled.user_id, settled.order_id, status, event):
+                figures.became(status)
         except UnknownOrder:
             abort(404, f"User {settled.user_id} has no order {settled.order_id}.")
         return {"orderId": settled.order_id, "status": status.value}

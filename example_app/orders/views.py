@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from example_app.breaker.guard import Unavailable
 from example_app.events.event import PLACED, new_event
 from example_app.failures import DatabaseUnavailable
 from example_app.orders import audit
+from example_app.orders.figures import OrderFigures
 from example_app.orders.neighbours import OutOfStock
 from example_app.orders.order import InvalidOrder, from_form, from_json
 from example_app.orders.store import DuplicateOrder, Status, StoredOrder, UnknownOrder
@@ -51,6 +52,7 @@ class Parts:
     payments: Payments
     audit_log: AuditLog
     redacted: BodyCapture
+    figures: OrderFigures = field(default_factory=OrderFigures)
 
 
 def order_routes(parts: Parts) -> Blueprint:
@@ -135,6 +137,7 @@ def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
         # Should it be stored all the same, its event reserves the pieces again.
         parts.inventory.release(order)
         raise
+    parts.figures.became(Status.PLACED)
     return _placed(stored, {"stock": reserved.age_s, "standing": standing.age_s}), 201, _at(order)
 
 

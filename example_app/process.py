@@ -35,7 +35,11 @@ def run(name: str, *, with_parent: bool, workers: int = 0) -> int:
     with stop_signals() as stop_signal:
         if with_parent:
             threading.Thread(target=_end_abandoned, name="abandoned", daemon=True).start()
-        with SERVICES[name](around) as app, serving(app, *around.listening(name)):
+        with (
+            SERVICES[name](around) as app,
+            serving(app, *around.listening(name)),
+            around.announced(name),
+        ):
             print(READY, flush=True)
             stop_signal()
             end_within(STOP_S)

@@ -36,9 +36,9 @@ class Service:
         quiet_log(name)
         self._pid = os.getpid()
         self._parts = ExitStack()
-        self._app: WSGIApplication = self._parts.enter_context(
-            SERVICES[name](Surroundings.from_environment())
-        )
+        around = Surroundings.from_environment()
+        self._app: WSGIApplication = self._parts.enter_context(SERVICES[name](around))
+        self._parts.enter_context(around.announced(name))
         # Python waits for all threads before it calls what is registered with atexit, so those of
         # the service have to be told before.
         threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()

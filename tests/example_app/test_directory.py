@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -107,6 +108,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consul_directory, "_PAUSE_S", 0.05)
 
 
+@pytest.fixture(autouse=True)
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consul itself does not ask: most addresses here are made up."""
+    monkeypatch.setattr(consul_directory, "_ASKED_EVERY_S", 3600)
+
+
+@pytest.fixture
+def asked(unasked: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    """Consul asks every second, as it does."""
+    monkeypatch.setattr(consul_directory, "_ASKED_EVERY_S", 1)
+
+
 # The contract.
 
 
@@ -204,7 +217,7 @@ def test_a_process_that_gives_no_sign_of_life_gets_no_calls(
             until(lambda: agent.healthy("silent") == set(), lambda: "it still gets calls")
 
 
-def test_a_process_that_does_not_answer_gets_no_calls(agent: Consul, quick: None) -> None:  # noqa: ARG001
+def test_a_process_that_does_not_answer_gets_no_calls(agent: Consul, asked: None) -> None:  # noqa: ARG001
     with closing(ConsulDirectory(agent.url)) as directory, ExitStack() as answering:
         address = answering.enter_context(serving(_healthy))
         grpc = f"127.0.0.1:{answering.enter_context(serving_grpc({}, '127.0.0.1:0', None))}"  # type: ignore[arg-type]
@@ -246,11 +259,42 @@ def test_one_that_comes_back_after_kill_9_is_the_same_instance(
     assert agent.ask(f"/catalog/service/{FULFILMENT}") == []
 
 
-def test_what_is_known_stays_in_use_while_consul_is_down_and_when_it_comes_back_empty(
-    consul: Consul,
-    quick: None,  # noqa: ARG001
-    caplog: pytest.LogCaptureFixture,
+def test_of_gunicorns_workers_one_registers_and_another_goes_on(
+    agent: Consul, tmp_path: Path
 ) -> None:
+    port = free_port()
+    services = {FULFILMENT: f"http://127.0.0.1:{port}"}
+    around = Surroundings(tmp_path, services, b"key", engines=Engines(directory=agent.url))
+    environ = {**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()}
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:example_app.gunicorn_config"]
+    command += ["--workers=2", f"--bind=127.0.0.1:{port}", f"example_app.wsgi:{FULFILMENT}"]
+    report = tmp_path / "locks" / f"announced-{FULFILMENT}-127.0.0.1-{port}.json"
+
+    def registers() -> int:
+        pid = json.loads(report.read_bytes())["pid"] if report.exists() else 0
+        assert isinstance(pid, int)
+        return pid
+
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline().strip() for _ in range(2)] == [READY] * 2
+            until(lambda: agent.healthy(FULFILMENT) == {port}, lambda: "it gets no calls")
+            first = registers()
+            os.kill(first, signal.SIGKILL)
+            until(lambda: registers() not in {0, first}, lambda: "nobody went on")
+            until(lambda: agent.healthy(FULFILMENT) == {port}, lambda: "it gets no calls")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert agent.ask(f"/catalog/service/{FULFILMENT}") == []
+
+
+def test_what_is_known_stays_in_use_while_consul_is_down_and_when_it_comes_back_empty(
+    consul: Consul, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consul_directory, "_BEAT_EVERY_S", 3600.0)
     address = "http://127.0.0.1:7031"
     with (
         caplog.at_level(logging.WARNING),
@@ -267,9 +311,19 @@ def test_what_is_known_stays_in_use_while_consul_is_down_and_when_it_comes_back_
             directory.locate("other")
 
         consul.start()  # It keeps nothing.
-        until(lambda: consul.healthy("lasting") == {7031}, lambda: "it was not registered again")
         until(lambda: watch._problem == "" and watch._question.index > 0, lambda: "not asked again")
+        assert consul.healthy("lasting") == set()
         assert directory.locate("lasting") == address
+
+
+def test_who_was_forgotten_registers_again(consul: Consul, quick: None) -> None:  # noqa: ARG001
+    with (
+        closing(ConsulDirectory(consul.url)) as directory,
+        directory.announcing({"lasting": "http://127.0.0.1:7031"}),
+    ):
+        consul.kill()
+        consul.start()
+        until(lambda: consul.healthy("lasting") == {7031}, lambda: "it was not registered again")
 
 
 def test_a_service_that_starts_before_consul_is_registered_later(

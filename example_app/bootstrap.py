@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 GATEWAY, ORDERS, INVENTORY, PAYMENTS = "gateway", "orders", "inventory", "payments"
 FULFILMENT, VIEWER, INVENTORY_GRPC = "fulfilment", "viewer", "inventory-grpc"
+_ANNOUNCED = {INVENTORY: (INVENTORY, INVENTORY_GRPC), VIEWER: ()}
+"""Under which names services are found, where not just under their own."""
+
 AUDITED_BYTES = 64 * 1024
 BODYTRACE, OPENTELEMETRY, NOBODY = "bodytrace", "opentelemetry", "none"
 TRACINGS = (BODYTRACE, OPENTELEMETRY, NOBODY)
@@ -129,7 +132,27 @@ class Surroundings:
 
     def directory(self) -> Directory:
         """Where services are found."""
-        return self.engines.directory(self.services)
+        return self.engines.find_services(self.services)
+
+    @contextmanager
+    def announced(self, service: str) -> Iterator[None]:
+        """Let others find a service, which takes requests, for as long as the block lasts.
+
+        Of several processes behind one address, one does it.
+        """
+        services = {name: self.services[name] for name in _ANNOUNCED.get(service, (service,))}
+
+        @contextmanager
+        def work() -> Iterator[Mapping[str, LoopState]]:
+            with closing(self.directory()) as directory, directory.announcing(services):
+                yield {}
+
+        if self.engines.directory:
+            host, port = self.listening(service)
+            with self.duty(f"announced-{service}-{host}-{port}", work).running():
+                yield
+        else:
+            yield
 
     def cache(self) -> Cache:
         """What services keep for a while."""
@@ -208,9 +231,9 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 
     # Callers outside neither choose our trace nor our sampling.
     app = around.service(GATEWAY, incoming="link")
-    directory, tracer, cache = around.directory(), around.tracer(GATEWAY), around.cache()
-    allowed = rules.read()
+    tracer, cache, allowed = around.tracer(GATEWAY), around.cache(), rules.read()
     with (
+        closing(around.directory()) as directory,
         closing(GuardedHttp(directory, tracer, Breaker(ORDERS, allowed[ORDERS]))) as orders,
         closing(
             GuardedHttp(directory, tracer, Breaker(INVENTORY, allowed[INVENTORY]))
@@ -235,10 +258,11 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     app = around.service(ORDERS)
     tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
     with ExitStack() as parts:
+        directory = parts.enter_context(closing(around.directory()))
         inventory = GuardedGrpc(
-            INVENTORY_GRPC, around.directory(), tracer, Breaker(INVENTORY, allowed[INVENTORY])
+            INVENTORY_GRPC, directory, tracer, Breaker(INVENTORY, allowed[INVENTORY])
         )
-        payments = GuardedHttp(around.directory(), tracer, Breaker(PAYMENTS, allowed[PAYMENTS]))
+        payments = GuardedHttp(directory, tracer, Breaker(PAYMENTS, allowed[PAYMENTS]))
         store = SqliteOrderStore(around.orders, tracer, router(around.orders))
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
         for part in (inventory, payments, store, audit_log):
@@ -309,9 +333,8 @@ def payments(around: Surroundings) -> Iterator[Flask]:
     tracer, provider = around.tracer(PAYMENTS), SandboxProvider()
     with (
         closing(SqliteCharges(around.data / "payments.db", tracer)) as charges,
-        closing(
-            GuardedHttp(around.directory(), tracer, Breaker(ORDERS, rules.read()[ORDERS]))
-        ) as orders,
+        closing(around.directory()) as directory,
+        closing(GuardedHttp(directory, tracer, Breaker(ORDERS, rules.read()[ORDERS]))) as orders,
     ):
         handled = handlers(provider, charges, orders, around.payment_key)
         duty = around.duty(PAYMENTS, lambda: around.events(PAYMENTS, handled, tracer))

@@ -24,7 +24,12 @@ class Engines:
     """The real servers, as URLs; an empty one stands for the embedded engine.
 
     The environment variable of each is `EXAMPLE_` and its name in capitals.
+
+    :ivar directory: Consul's agent, as ``consul://host:port``, or with a token before the host, as
+        ``consul://:token@host:port``.
     """
+
+    directory: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Engines:
@@ -36,8 +41,15 @@ class Engines:
         """Return what `from_environment` reads."""
         return {f"EXAMPLE_{name.upper()}": url for name, url in asdict(self).items()}
 
-    def directory(self, services: Mapping[str, str]) -> Directory:
-        """Where services are found."""
+    def find_services(self, services: Mapping[str, str]) -> Directory:
+        """Where services are found.
+
+        :param services: the fixed list of them, for where there is no other.
+        """
+        if self.directory:
+            from example_app.discovery.consul_directory import ConsulDirectory
+
+            return ConsulDirectory(self.directory)
         return StaticDirectory(services)
 
     def cache(self, data: Path) -> Cache:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
@@ -9,6 +10,7 @@ from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, StatusCode
 
 from example_app import labels
+from example_app.discovery.instances import NotReached, on_any
 from example_app.failures import CallFailed
 from flask_bodytrace.client import watch
 
@@ -18,6 +20,15 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from example_app.discovery.directory import Directory
+
+
+@dataclass(frozen=True)
+class _Call:
+    method: str
+    path: str
+    route: str
+    content: bytes
+    headers: Mapping[str, str]
 
 
 class HttpService:
@@ -42,27 +53,40 @@ class HttpService:
         headers: Mapping[str, str] | None = None,
         route: str | None = None,
     ) -> httpx.Response:
-        """Call the service.
+        """Call the service; another instance of it where one was not reached.
+
+        One that may have begun with the request is given up for another only if the request changes
+        nothing.
 
         :param path: escaped, with its query.
         :param route: what to call it where `path` has ids in it.
         :raises CallFailed: nobody knows where it is, there was no answer, or the service itself has
             failed (5xx).
         """
-        attributes = {"http.request.method": method, "peer.service": self.name}
+        call = _Call(method, path, route or path, content, headers or {})
+        return on_any(self._directory, self.name, lambda tried: self._attempt(call, tried))
+
+    def _attempt(self, call: _Call, tried: list[str]) -> httpx.Response:
+        attributes = {"http.request.method": call.method, "peer.service": self.name}
         with self._tracer.start_as_current_span(
-            f"{method} {route or path}", kind=SpanKind.CLIENT, attributes=attributes
+            f"{call.method} {call.route}", kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
-            base = self._directory.locate(self.name)
-            span.set_attribute("url.full", base + path)
-            sent = dict(headers or {})
+            if tried:
+                span.set_attribute("http.request.resend_count", len(tried))
+            base = self._directory.locate(self.name, avoid=tried)
+            tried.append(base)
+            span.set_attribute("url.full", base + call.path)
+            sent = dict(call.headers)
             propagate.inject(sent)
             if label := labels.current():
                 sent[labels.HEADER] = label
             try:
-                response = self._client.request(method, base + path, content=content, headers=sent)
+                response = self._client.request(
+                    call.method, base + call.path, content=call.content, headers=sent
+                )
             except httpx.TransportError as error:
-                raise CallFailed(f"{self.name}: {type(error).__name__}") from error
+                kind = NotReached if _may_be_repeated(call.method, error) else CallFailed
+                raise kind(f"{self.name}: {type(error).__name__}") from error
             span.set_attribute("http.response.status_code", response.status_code)
             if response.status_code >= 400:
                 span.set_attribute("error.type", str(response.status_code))
@@ -74,3 +98,10 @@ class HttpService:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _may_be_repeated(method: str, error: httpx.TransportError) -> bool:
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return True
+    # After a time-out nobody waits for a second one.
+    return method in {"GET", "HEAD"} and not isinstance(error, httpx.TimeoutException)

@@ -40,6 +40,7 @@ def run(name: str, *, with_parent: bool, workers: int = 0) -> int:
         with (
             SERVICES[name](around) as app,
             serving(metrics.beside(app), *around.listening(name)),
+            around.announced(name),
         ):
             print(READY, flush=True)
             stop_signal()

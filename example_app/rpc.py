@@ -12,6 +12,7 @@ from opentelemetry import context, metrics, propagate
 from opentelemetry.trace import SpanKind, StatusCode
 
 from example_app import labels
+from example_app.discovery.instances import NotReached, on_any
 from example_app.failures import CallFailed
 from example_app.metrics.pool import MeteredPool
 
@@ -66,16 +67,22 @@ class GrpcService:
         self._channels: dict[str, grpc.Channel] = {}
 
     def call(self, method: Method[Q, R], request: Q) -> R:
-        """Call a method.
+        """Call a method; of another instance where one is not there. It may be called twice then.
 
         :raises CallFailed: whatever went wrong.
         """
+        return on_any(
+            self._directory, self._name, lambda tried: self._attempt(method, request, tried)
+        )
+
+    def _attempt(self, method: Method[Q, R], request: Q, tried: list[str]) -> R:
         attributes = {**method.attributes, "peer.service": self._name}
         with self._tracer.start_as_current_span(
             method.path[1:], kind=SpanKind.CLIENT, attributes=attributes
         ) as span:
-            channel = self._channel(self._directory.locate(self._name))
-            function = channel.unary_unary(
+            address = self._directory.locate(self._name, avoid=tried)
+            tried.append(address)
+            function = self._channel(address).unary_unary(
                 method.path,
                 request_serializer=msgspec.json.encode,
                 response_deserializer=lambda data: msgspec.json.decode(data, type=method.returns),
@@ -91,7 +98,8 @@ class GrpcService:
             except grpc.RpcError as error:
                 code: grpc.StatusCode = error.code()
                 _set_code(span, code)
-                raise CallFailed(f"{self._name}: {code.name}") from error
+                kind = NotReached if code is grpc.StatusCode.UNAVAILABLE else CallFailed
+                raise kind(f"{self._name}: {code.name}") from error
             _set_code(span, grpc.StatusCode.OK)
             return reply
 

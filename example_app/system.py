@@ -26,6 +26,7 @@ from example_app.bootstrap import (
     VIEWER,
     Surroundings,
 )
+from example_app.engines import Engines
 from example_app.process import READY
 
 if TYPE_CHECKING:
@@ -134,7 +135,9 @@ def running(
             services[name] = f"{host}:{port}" if name == INVENTORY_GRPC else f"http://{host}:{port}"
         data.mkdir(parents=True, exist_ok=True)
         key = os.environ.get("EXAMPLE_PAYMENT_KEY") or secrets.token_urlsafe()
-        system = System(Surroundings(data, services, key.encode(), tracing=tracing), workers)
+        engines = Engines.from_environment()
+        around = Surroundings(data, services, key.encode(), engines=engines, tracing=tracing)
+        system = System(around, workers)
         try:
             system.start()
             yield system

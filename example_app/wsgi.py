@@ -38,8 +38,10 @@ class Service:
         self._pid = os.getpid()
         self._parts = ExitStack()
         metrics = Exposition()
-        app = self._parts.enter_context(SERVICES[name](Surroundings.from_environment()))
+        around = Surroundings.from_environment()
+        app = self._parts.enter_context(SERVICES[name](around))
         self._app: WSGIApplication = metrics.beside(app)
+        self._parts.enter_context(around.announced(name))
         # Python waits for all threads before it calls what is registered with atexit, so those of
         # the service have to be told before.
         threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from example_app.failures import CallFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from contextlib import AbstractContextManager
 
 
 class UnknownService(CallFailed):
@@ -14,8 +18,19 @@ class UnknownService(CallFailed):
 class Directory(Protocol):
     """Finds services; asked before every call, so that they may move."""
 
-    def locate(self, service: str) -> str:
-        """Return a service's URL, without a slash at its end; ``host:port`` of a gRPC one.
+    def locate(self, service: str, avoid: Collection[str] = ()) -> str:
+        """Return the address of an instance: of several, each in its turn.
 
-        :raises UnknownService: it is not known, or not there at the moment.
+        :param avoid: addresses that were tried already, and did not answer.
+        :returns: a URL without a slash at its end; ``host:port`` of a gRPC service.
+        :raises UnknownService: none is known, or none but those to avoid.
         """
+
+    def announcing(self, services: Mapping[str, str]) -> AbstractContextManager[None]:
+        """Let others find these services of ours, for as long as the block lasts.
+
+        :param services: the address of each, as others reach it; they take requests already.
+        """
+
+    def close(self) -> None:
+        """Stop looking for changes."""

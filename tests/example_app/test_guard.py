@@ -1,7 +1,7 @@
 """The circuit breaker, configured as the article has it."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +18,7 @@ from example_app.breaker.breaker import Breaker
 from example_app.breaker.guard import Answer, Guard, Unavailable
 from example_app.breaker.rules import BreakerRules
 from example_app.cache.sqlite_cache import SqliteCache
-from example_app.discovery.directory import UnknownService
+from example_app.discovery.static_directory import StaticDirectory
 from example_app.failures import CallFailed
 from example_app.outbound import HttpService
 from example_app.rpc import GrpcService, Method
@@ -241,17 +241,20 @@ def test_a_service_that_nobody_knows_is_a_failed_call(cache: SqliteCache) -> Non
     guard.call(["U1"], Service())
     asked = list[str]()
 
-    class Nowhere:
-        def locate(self, service: str) -> str:
+    class Nowhere(StaticDirectory):
+        def locate(self, service: str, avoid: Collection[str] = ()) -> str:
             asked.append(service)
-            raise UnknownService(service)
+            return super().locate(service, avoid)
 
     tracer = NoOpTracer()
-    with closing(HttpService("payments", Nowhere(), tracer, 1)) as http:
+    with closing(HttpService("payments", Nowhere({}), tracer, 1)) as http:
         answers = [guard.call(["U1"], lambda: {"U1": http.send("GET", "/")}) for _ in range(8)]
     assert [answer.values for answer in answers] == [{"U1": 1}] * 8
     assert len(asked) == 5, "then the breaker is open"
-    with closing(GrpcService("inventory", Nowhere(), tracer, 1)) as rpc, pytest.raises(CallFailed):
+    with (
+        closing(GrpcService("inventory", Nowhere({}), tracer, 1)) as rpc,
+        pytest.raises(CallFailed),
+    ):
         rpc.call(Method("a", "b", dict, dict), {})
 
 

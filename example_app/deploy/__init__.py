@@ -1,0 +1,1 @@
+"""How the order system is brought to where it runs; nothing here serves orders."""

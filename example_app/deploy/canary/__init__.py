@@ -1,0 +1,1 @@
+"""A new version of the order service behind an Envoy, beside the one in use."""

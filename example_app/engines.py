@@ -27,9 +27,11 @@ class Engines:
 
     :ivar directory: Consul's agent, as ``consul://host:port``, or with a token before the host, as
         ``consul://:token@host:port``.
+    :ivar cache_server: any server of a Redis Cluster, as ``redis://host:port``.
     """
 
     directory: str = ""
+    cache_server: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Engines:
@@ -53,7 +55,14 @@ class Engines:
         return StaticDirectory(services)
 
     def cache(self, data: Path) -> Cache:
-        """What services keep for a while."""
+        """What services keep for a while.
+
+        :raises ValueError: `cache_server` is none.
+        """
+        if self.cache_server:
+            from example_app.cache.redis_cache import RedisCache
+
+            return RedisCache(self.cache_server)
         return SqliteCache(data / "cache.db")
 
     def publisher(self, data: Path) -> Publisher:

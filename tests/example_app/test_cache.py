@@ -1,49 +1,166 @@
+"""What every cache keeps to, embedded or a real one, and what each does alone."""
+
+from __future__ import annotations
+
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from example_app.cache.sqlite_cache import SqliteCache
+from example_app.engines import Engines
 from example_app.gateway import nonces
+from tests.example_app.programs import until
+from tests.example_app.redis_cluster import Cluster, cluster
 
 ADD = """
 import sys
 from pathlib import Path
-from example_app.cache.sqlite_cache import SqliteCache
-cache = SqliteCache(Path(sys.argv[1]))
+from example_app.engines import Engines
+cache = Engines(cache_server=sys.argv[2]).cache(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
 print(sum(cache.add(f"nonce{number}", 1) for number in range(300)))
 """
 
 
-def test_values_come_back_until_their_time_is_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+Where = tuple[Path, str]
+"""The folder, and the cache's server if there is one."""
+
+
+@pytest.fixture(params=["embedded", "redis"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
+    if request.param == "embedded":
+        return tmp_path, ""
+    url: str = request.getfixturevalue("redis").url
+    return tmp_path, url
+
+
+@pytest.fixture
+def cache(where: Where) -> Iterator[Any]:
+    made: Any = Engines(cache_server=where[1]).cache(where[0])
+    with closing(made):
+        made.clear()
+        yield made
+
+
+def test_values_come_back(cache: Any) -> None:
+    assert cache.get("a") is None
+    assert cache.set("a", {"x": [1, "é", None]})
+    assert cache.get("a") == {"x": [1, "é", None]}
+    assert cache.set("a", 2)
+    assert cache.get("a") == 2
+    assert cache.has("a")
+    assert cache.delete("a")
+    assert not cache.delete("a")
+    assert not cache.has("a")
+
+
+def test_a_value_is_added_where_there_is_none(cache: Any) -> None:
+    assert cache.add("b", 1)
+    assert not cache.add("b", 2)
+    assert cache.get("b") == 1
+    assert cache.get_many("a", "b") == [None, 1]
+
+
+def test_a_value_is_kept_for_its_time(cache: Any) -> None:
+    assert cache.add("c", 1, timeout=1)
+    until(lambda: cache.get("c") is None, lambda: "it is still there")
+    assert cache.add("c", 2)
+
+
+def test_of_several_processes_that_add_a_key_one_succeeds(where: Where) -> None:
+    command = [sys.executable, "-c", ADD, *map(str, where)]
+    adding = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in adding:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    with ThreadPoolExecutor(4) as pool:
+        added = [int(out) for out, _ in pool.map(lambda it: it.communicate("\n", 30), adding)]
+    assert sum(added) == 300
+
+
+def test_a_nonce_is_used_once(cache: Any) -> None:
+    nonces.use(cache, "nonce-0001", b"body")
+    with pytest.raises(nonces.Replayed, match="this very body"):
+        nonces.use(cache, "nonce-0001", b"body")
+    with pytest.raises(nonces.Replayed, match="another body"):
+        nonces.use(cache, "nonce-0001", b"body ")
+    nonces.use(cache, "nonce-0002", b"body")
+
+
+def test_a_primary_that_is_killed_costs_time_and_no_nonce(redis: Cluster, tmp_path: Path) -> None:
+    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:  # type: ignore[type-var]
+        cache: Any = made
+        cache.clear()
+        used: list[bool] = []
+        enough, killed = threading.Event(), threading.Event()
+
+        def customers() -> None:
+            for number in range(2000):
+                used.append(cache.add(f"nonce{number}", number))
+                if number == 300:
+                    enough.set()
+                    assert killed.wait(30)
+
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(customers)
+            assert enough.wait(30)
+            redis.kill_primary_of("nonce301")
+            killed.set()
+            done.result(60)
+        assert all(used)
+        assert not any(cache.add(f"nonce{number}", 0) for number in range(302, 2000))
+
+
+def test_an_answer_that_is_lost_makes_nobody_a_replay(
+    redis: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = 1000.0
-    monkeypatch.setattr("time.time", lambda: now)
-    with closing(SqliteCache(tmp_path / "cache.db", default_timeout=10)) as cache:
-        assert cache.get("a") is None
-        assert cache.set("a", {"x": [1, "é", None]})
-        assert cache.get("a") == {"x": [1, "é", None]}
-        assert cache.add("b", 1, timeout=5)
-        assert not cache.add("b", 2, timeout=5)
-        assert cache.get("b") == 1
-        now = 1005.0
-        assert cache.get("b") is None
-        assert cache.add("b", 3)
-        assert cache.get_many("a", "b") == [{"x": [1, "é", None]}, 3]
-        now = 1010.0
-        assert not cache.has("a")
-        assert cache.has("b")
-        assert cache.delete("b")
-        assert not cache.delete("b")
-        assert cache.set("c", 1)
-        assert cache.clear()
-        assert cache.get("c") is None
+    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:  # type: ignore[type-var]
+        cache: Any = made
+        cache.clear()
+        write: Callable[..., Any] = cache._cluster.set
+        lost = [ConnectionError("lost")]
+
+        def write_and_lose(*args: Any, **kwargs: Any) -> Any:
+            written = write(*args, **kwargs)
+            if lost:
+                lost.pop()
+                from redis.exceptions import ConnectionError as Lost
+
+                raise Lost("the answer is lost")
+            return written
+
+        monkeypatch.setattr(cache._cluster, "set", write_and_lose)
+        assert cache.add("nonce", 1)
+        assert not cache.add("nonce", 1)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://127.0.0.1:9", "no Redis Cluster answers"),
+        ("memcached://127.0.0.1", "use redis://host:port"),
+    ],
+)
+def test_a_server_that_is_none_is_named(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"EXAMPLE_CACHE_SERVER.*{said}"):
+        Engines(cache_server=url).cache(tmp_path)
 
 
 def test_what_is_over_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,31 +173,6 @@ def test_what_is_over_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         cache.set("b", 1)
         count = cache._connection.execute("SELECT count(*) FROM cache").fetchone()
         assert count == (1,)
-
-
-def test_of_several_processes_that_add_a_key_one_succeeds(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", ADD, str(tmp_path / "cache.db")]
-    adding = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    for process in adding:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    with ThreadPoolExecutor(4) as pool:
-        added = [int(out) for out, _ in pool.map(lambda it: it.communicate("\n", 30), adding)]
-
-    assert sum(added) == 300
-
-
-def test_a_nonce_is_used_once(tmp_path: Path) -> None:
-    with closing(SqliteCache(tmp_path / "cache.db")) as cache:
-        nonces.use(cache, "nonce-0001", b"body")
-        with pytest.raises(nonces.Replayed, match="this very body"):
-            nonces.use(cache, "nonce-0001", b"body")
-        with pytest.raises(nonces.Replayed, match="another body"):
-            nonces.use(cache, "nonce-0001", b"body ")
-        nonces.use(cache, "nonce-0002", b"body")
 
 
 @pytest.mark.parametrize("nonce", [None, "", "short", "x" * 129, "white space", "é" * 9])

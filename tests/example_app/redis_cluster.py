@@ -1,0 +1,100 @@
+"""A Redis Cluster of three primaries and three replicas, started for the tests that need one."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.body.servers import free_port
+from tests.example_app.programs import needed, started, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_INSTALL = "apt-get install redis-server"
+
+
+class Cluster:
+    """The servers, by port."""
+
+    def __init__(self, cli: str, servers: dict[int, subprocess.Popen[bytes]]) -> None:
+        self._cli = cli
+        self._servers = servers
+
+    @property
+    def url(self) -> str:
+        """What names the cluster: the first server that is alive."""
+        port = next(port for port, process in self._servers.items() if process.poll() is None)
+        return f"redis://127.0.0.1:{port}"
+
+    def ask(self, port: int, *command: str) -> str:
+        """Return what a server answers to a command; empty if it does not."""
+        done = subprocess.run(
+            [self._cli, "-p", str(port), *command], capture_output=True, text=True, check=False
+        )
+        return done.stdout
+
+    def answers(self, port: int) -> bool:
+        """Whether a server is up."""
+        return "PONG" in self.ask(port, "ping")
+
+    def kill_primary_of(self, key: str) -> None:
+        """Kill the server that has `key`, at once."""
+        alive = [port for port, process in self._servers.items() if process.poll() is None]
+        slot = int(self.ask(alive[0], "cluster", "keyslot", key))
+        for line in self.ask(alive[0], "cluster", "nodes").splitlines():
+            (
+                _,
+                address,
+                flags,
+                *_,
+            ) = line.split()
+            ranges = [each.split("-") for each in line.split()[8:]]
+            if "master" in flags and any(int(low[0]) <= slot <= int(low[-1]) for low in ranges):
+                self._servers[int(address.partition("@")[0].rpartition(":")[2])].kill()
+                return
+        raise AssertionError(f"no primary has {key}")
+
+    def is_ready(self) -> bool:
+        """Whether every slot has a primary, and every replica what its primary has."""
+        return all(
+            "cluster_state:ok" in self.ask(port, "cluster", "info")
+            and "cluster_known_nodes:6" in self.ask(port, "cluster", "info")
+            and (
+                "role:master" in (told := self.ask(port, "info", "replication"))
+                or "master_link_status:up" in told
+            )
+            for port in self._servers
+        )
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """Run a cluster for as long as the block lasts."""
+    server, cli = needed("redis-server", _INSTALL), needed("redis-cli", _INSTALL)
+    with ExitStack() as running:
+        servers: dict[int, subprocess.Popen[bytes]] = {}
+        made = Cluster(cli, servers)
+        for _ in range(6):
+            port = free_port()
+            place = folder / str(port)
+            place.mkdir()
+            command = [
+                *(server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place)),
+                *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+                *("--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0"),
+                *("--save", "", "--appendonly", "no"),
+            ]
+            answers = partial(made.answers, port)
+            servers[port] = running.enter_context(started(command, place / "log", answers))
+        addresses = [f"127.0.0.1:{port}" for port in servers]
+        subprocess.run(
+            [cli, "--cluster", "create", *addresses, "--cluster-replicas", "1", "--cluster-yes"],
+            check=True,
+            capture_output=True,
+        )
+        until(made.is_ready, lambda: made.ask(next(iter(servers)), "cluster", "nodes"))
+        yield made

@@ -10,7 +10,7 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help reference compat demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference compat release-check demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -27,6 +27,7 @@ help:
 	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
 	@echo "make compat  the suites of eleven public Flask extensions, with the extension on every application (minutes)"
 	@echo "make reference  write what the code knows into the reference's pages"
+	@echo "make release-check  everything that a release must pass, and what is left to do by hand (RELEASE=quick: without versions and compat)"
 	@echo "make docs    build the documentation site into build/site/; warnings are errors"
 	@echo "make clean   remove the environment and every cache"
 
@@ -60,6 +61,9 @@ versions: $(VENV)/.dev
 
 dist: $(VENV)/.dev
 	PYTHON=$(BIN)/python bash .ci/smoke
+
+release-check: $(VENV)/.dev
+	PYTHON=$(BIN)/python bash .ci/release
 
 sdk-matrix: $(VENV)/.test
 	$(BIN)/python -m tests.otel.matrix .sdk-matrix

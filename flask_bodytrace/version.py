@@ -1,6 +1,6 @@
 """The version, and where the documentation is; the one place that says either."""
 
-__version__ = "0.1.0"
+__version__ = "0.9.0"
 
 DOCS_URL = ""
 """Address of the documentation's site; empty as long as it is nowhere public.

@@ -13,19 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 _WAIT_S = 60
 BASH = shutil.which("bash") or "/bin/bash"
-
-
-def need(program: str, how: str) -> None:
-    """Skip where a program is missing, and say how to get it; in CI that is a failure."""
-    if shutil.which(program, path=environment()["PATH"]) is None:
-        missing = f"{program} is not installed: {how}"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
 
 
 def environment(**more: str) -> dict[str, str]:

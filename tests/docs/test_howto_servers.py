@@ -11,7 +11,8 @@ import requests
 from tests.body.servers import free_port
 from tests.docs.pages import DOCS, blocks, the_file
 from tests.docs.receiver import Receiver
-from tests.docs.running import environment, need, running
+from tests.docs.running import environment, running
+from tests.example_app.programs import needed
 
 PAGE = DOCS / "howto/servers.md"
 SERVERS = [block.title for block in blocks(PAGE, "sh")]
@@ -44,7 +45,7 @@ def test_the_command_serves_and_its_spans_arrive(
     (tmp_path / "shop.py").write_text(the_file(PAGE, "shop.py"), "utf-8")
     command = the_file(PAGE, name)
     program = command.split()[0]
-    need(program, HOW[program])
+    needed(program, HOW[program])
     port = free_port()
     command = "exec " + command.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
     exporting = environment(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, OTEL_BSP_SCHEDULE_DELAY="50")
@@ -60,8 +61,8 @@ def test_the_command_serves_and_its_spans_arrive(
 
 
 def test_behind_nginx_the_client_is_the_client(tmp_path: Path, receiver: Receiver) -> None:
-    need("nginx", "apt-get install nginx-light")
-    need("gunicorn", HOW["gunicorn"])
+    needed("nginx", "apt-get install nginx-light")
+    needed("gunicorn", HOW["gunicorn"])
     (tmp_path / "shop.py").write_text(the_file(PAGE, "shop.py"), "utf-8")
     here, there = free_port(), free_port()
     (block,) = blocks(PAGE, "nginx")

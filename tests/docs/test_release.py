@@ -79,3 +79,12 @@ def test_the_pages_that_messages_name_are_there() -> None:
         ):
             assert (DOCS / page).exists(), page
             assert f"- {title}: {page}" in (ROOT / "mkdocs.yml").read_text("utf-8")
+
+
+def test_the_changelog_dates_this_version_first() -> None:
+    headings = re.findall(
+        r"^## \[(.+?)\](?: - (\S+))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert headings[0] == ("Unreleased", "")
+    assert headings[1][0] == version.__version__
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in headings[1:])

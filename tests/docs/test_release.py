@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +93,30 @@ def test_the_changelog_dates_this_version_first() -> None:
     assert headings[0] == ("Unreleased", "")
     assert headings[1][0] == version.__version__
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in headings[1:])
+
+
+def test_the_sdist_has_every_file_of_the_checkout(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout: this is the sdist itself")
+    listed = subprocess.run(
+        [shutil.which("git") or "git", "ls-files"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept = set(listed.stdout.splitlines()) - {".gitignore"}
+    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    # From a copy: building writes beside the sources.
+    copy = tmp_path / "copy"
+    for name in kept:
+        if (ROOT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=copy, check=True, capture_output=True
+    )
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        there = {name.partition("/")[2] for name in packed.getnames()}
+    assert {name for name in kept if (ROOT / name).exists()} - there == set()

@@ -31,9 +31,13 @@ class Limits:
 
     traces: int = 5_000
     items: int = 50_000
-    trace_items: int = 10_000
+    trace_items: int = 20_000
     bytes: int = 64 << 20
     index: int = 32 << 20
+
+
+ALONE = Limits(traces=20_000, items=200_000, bytes=256 << 20, index=96 << 20)
+"""For a process that does nothing else."""
 
 
 class Trace(Struct, frozen=True):
@@ -233,6 +237,16 @@ class TraceStore:
             ]
         found.sort(key=lambda summary: summary.start, reverse=True)
         return found
+
+    def linking_to(self, trace_id: str) -> list[Summary]:
+        """The traces of which a span links to this one."""
+        with self._lock:
+            return [
+                summary
+                for trace in self._traces.values()
+                if trace.spans
+                and trace_id in (summary := trace.summarize(self._business_ids)).links
+            ]
 
     def quiet(self, trace_id: str) -> float:
         """Seconds since the trace last changed; 0 for a trace that is not here."""

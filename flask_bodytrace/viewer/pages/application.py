@@ -42,6 +42,7 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/", "traces", traces.traces),
     ("/map", "map", service_map.service_map),
     (_ONE, "trace", trace.trace),
+    (f"{_ONE}/find.json", "find", trace.find),
     (f"{_ONE}/span/<span_id>", "span", span.span),
     (f"{_ONE}/export", "export", take_away.take_away),
     (f"{_ONE}/otlp.json", "otlp", take_away.otlp),

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from threading import Lock
+from threading import Condition, Lock
 from time import monotonic
 
 from msgspec import Struct
@@ -105,11 +105,22 @@ class TraceStore:
     def _reset_lock(self) -> None:
         # A forked child gets the lock as it was, perhaps held by a thread that it does not get.
         self._lock = Lock()
+        self._changed = Condition(self._lock)
 
     @property
     def version(self) -> int:
         """Grows whenever something changed."""
         return self._version
+
+    def version_of(self, trace_id: str) -> int:
+        """Grows whenever one trace changed; 0 for one that is not here."""
+        kept = self._traces.get(trace_id)
+        return 0 if kept is None else kept.version
+
+    def wait(self, version: int, seconds: float) -> None:
+        """Until something changed after `version`, but no longer than this."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._version > version, seconds)
 
     @property
     def size(self) -> int:
@@ -140,6 +151,7 @@ class TraceStore:
                 trace.summary = None
                 self._forget_index(trace)
                 self._add(trace, item)
+            self._changed.notify_all()
 
     def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
         size = weigh(item)

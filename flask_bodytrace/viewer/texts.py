@@ -20,6 +20,8 @@ SCRIPT = (
     "on the critical path",
     "began {time} after the answer",
     "(no name)",
+    "Live",
+    "Viewer gone",
 )
 """What the script says."""
 

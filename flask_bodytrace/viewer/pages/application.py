@@ -18,7 +18,7 @@ from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.receiver import receive
 from flask_bodytrace.viewer.store import TraceStore
 
-from . import changes, files, login, service_map, span, take_away, trace, traces
+from . import changes, events, files, login, service_map, span, take_away, trace, traces
 from .site import Site, Visit
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     (f"{_ONE}/mermaid.mmd", "mermaid", take_away.mermaid),
     (f"{_ONE}/curl.sh", "curl", take_away.curl),
     ("/version", "version", changes.version),
+    ("/events", "events", events.events),
     ("/changed.json", "changed", changes.changed),
     ("/login", "login", login.login),
     ("/static/<name>", "static", files.static),
@@ -75,6 +76,7 @@ class Viewer:
 
     def __init__(self, store: TraceStore, access: Access, *, receives: bool = False) -> None:
         self._site = Site(store, access)
+        self.streams = self._site.streams
         self._receives = receives
 
     @property

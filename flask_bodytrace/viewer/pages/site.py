@@ -17,6 +17,7 @@ from werkzeug.wrappers import Request, Response
 from flask_bodytrace.viewer import display, texts
 from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.store import Trace, TraceStore
+from flask_bodytrace.viewer.streams import Streams
 from flask_bodytrace.viewer.terms import asking_for
 
 FOLDER = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ class Site:
     def __init__(self, store: TraceStore, access: Access) -> None:
         self.store = store
         self.access = access
+        self.streams = Streams()
         self.templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
             autoescape=True,

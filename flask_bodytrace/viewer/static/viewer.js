@@ -1,5 +1,6 @@
 // Keys, copying, and live updates. Every page works without this file.
 
+import { startLive } from "./live.js";
 import { t } from "./words.js";
 import { waterfall } from "./waterfall.js";
 
@@ -117,25 +118,16 @@ addEventListener("pageshow", () => {
 if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
 if (!waterfall && location.hash.startsWith("#s-")) document.getElementById(location.hash.slice(1))?.focus();
 
-// Live: ask for one number; when it changed, fetch the page and put its part in place.
+// Live
 
 const live = document.querySelector("[data-live]");
-let version = main.dataset.version;
+const key = (row) => row.querySelector("a")?.getAttribute("href");
 
-const shown = () => live.getAttribute("aria-pressed") === "true" && !document.hidden;
-
-function key(row) {
-  return row.querySelector("a")?.getAttribute("href");
-}
-
-async function refresh() {
-  const answer = await fetch(location.href.split("#")[0]);
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+function putIn(page) {
   const focused = document.activeElement?.getAttribute("href");
   const before = new Set([...document.querySelectorAll("tr[data-row]")].map(key));
   for (const part of document.querySelectorAll("[data-part]")) {
-    const other = fresh.querySelector(`[data-part="${part.dataset.part}"]`);
+    const other = page.querySelector(`[data-part="${part.dataset.part}"]`);
     if (other) part.replaceWith(document.adoptNode(other));
   }
   bringFilter();
@@ -147,25 +139,6 @@ async function refresh() {
     const again = rows().find((link) => link.getAttribute("href") === focused);
     again?.focus({ preventScroll: true });
   }
-  version = fresh.getElementById("main").dataset.version;
 }
 
-async function poll() {
-  if (shown()) {
-    try {
-      const answer = await fetch(live.dataset.live);
-      live.classList.toggle("lost", !answer.ok);
-      if (answer.ok && (await answer.text()) !== version) await refresh();
-    } catch {
-      live.classList.add("lost");
-    }
-  }
-  setTimeout(poll, 1000);
-}
-
-if (live) {
-  live.addEventListener("click", () => {
-    live.setAttribute("aria-pressed", String(live.getAttribute("aria-pressed") !== "true"));
-  });
-  setTimeout(poll, 1000);
-}
+if (live) startLive(live, main.dataset.version, putIn);

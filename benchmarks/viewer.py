@@ -1,6 +1,6 @@
 """``python -m benchmarks.viewer``: what the trace viewer takes in, and how fast it answers.
 
-Measured with 20,000 spans in the store, one trace of 2,000 among them: ingest on one core through
+Measured with 100,000 spans in the store, one trace of 10,000 among them: ingest on one core through
 the receiver, without the network; memory against the store's own account of it; and the time to
 render each page.
 """
@@ -23,13 +23,13 @@ from werkzeug.test import Client
 
 from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.pages import Viewer
-from flask_bodytrace.viewer.store import Limits, TraceStore
+from flask_bodytrace.viewer.store import ALONE, Limits, TraceStore
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-SPANS = 20_000
-LARGEST = 2_000
+SPANS = 100_000
+LARGEST = 10_000
 PER_TRACE = 10
 BATCH = 512
 ROUNDS = 9
@@ -136,7 +136,7 @@ def ingest() -> None:
 
 def pages() -> None:
     """How long each page takes to render."""
-    store = TraceStore()
+    store = TraceStore(ALONE)
     client = _client(store)
     _send(client, gzip.compress(batch(LARGEST, LARGEST)))
     trace_id = store.summaries()[0].trace_id
@@ -158,7 +158,11 @@ def pages() -> None:
         "list": lambda: client.get("/"),
         "list, every trace new": everything_new,
         "list, filtered": lambda: client.get("/?q=ORD77&status=ok&min=1"),
+        "list, one id": lambda: client.get("/?q=order.id%3DORD77"),
+        "list, three words": lambda: client.get("/?q=-nothing+http.route%3D/orders+name%3D"),
+        "list, by duration": lambda: client.get("/?sort=-duration"),
         "largest trace": lambda: client.get(f"/trace/{trace_id}"),
+        "search within it": lambda: client.get(f"/trace/{trace_id}/find.json?q=order.id%3DORD77"),
         "one span of it": lambda: client.get(f"/trace/{trace_id}/span/{trace.spans[99].span_id}"),
         "service map": lambda: client.get("/map"),
         "export": lambda: client.get(f"/trace/{trace_id}/export"),

@@ -136,7 +136,9 @@ def make_plan(
     :raises ConfigError: what is configured cannot work together.
     """
     ids = compile_rules(settings.ids, hashed=settings.id_hash, key=settings.hash_key)
-    provider = sdk.tracer_provider(tracer_provider, name, own_encoder=settings.otlp_encoder)
+    provider = sdk.tracer_provider(
+        tracer_provider, name, own_encoder=settings.otlp_encoder, business_ids=settings.ids
+    )
     keeps = None
     if settings.keep:
         from flask_bodytrace.flow.keep import Keeping

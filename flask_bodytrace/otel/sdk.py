@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -48,28 +48,40 @@ _BATCH_VARIABLES = (
 
 
 def tracer_provider(
-    given: TracerProvider | None, app_name: str, *, own_encoder: bool = True
+    given: TracerProvider | None,
+    app_name: str,
+    *,
+    own_encoder: bool = True,
+    business_ids: Iterable[str] = (),
 ) -> TracerProvider:
     """The provider to use: the one given, else the global one, else one made from ``OTEL_*``.
 
     :param own_encoder: whether `flask_bodytrace.otlp` encodes spans that go by OTLP over HTTP.
     :param app_name: the service name where ``OTEL_SERVICE_NAME`` and
         ``OTEL_RESOURCE_ATTRIBUTES`` give none.
+    :param business_ids: attributes that a provider made here tells viewers are business ids.
     :raises ConfigError: ``OTEL_TRACES_EXPORTER`` or ``OTEL_PYTHON_ID_GENERATOR`` names something
         that is not installed.
     """
-    provider = _global_tracer_provider(app_name, own_encoder) if given is None else given
+    if given is None:
+        given = _global_tracer_provider(app_name, own_encoder, tuple(business_ids))
+    provider = given
     in_use.get_or_make(provider, lambda: True)
     for watcher in tuple(watchers):
         watcher(provider)
     return provider
 
 
-def _global_tracer_provider(app_name: str, own_encoder: bool) -> TracerProvider:
+def _global_tracer_provider(
+    app_name: str, own_encoder: bool, business_ids: tuple[str, ...]
+) -> TracerProvider:
     current = trace.get_tracer_provider()
     if not isinstance(current, ProxyTracerProvider):
         return current
-    provider = SdkTracerProvider(resource=_resource(app_name), id_generator=_id_generator())
+    resource = _resource(app_name)
+    if business_ids and "bodytrace.ids" not in resource.attributes:
+        resource = resource.merge(Resource({"bodytrace.ids": business_ids}))
+    provider = SdkTracerProvider(resource=resource, id_generator=_id_generator())
     names = _exporter_names()
     if names:
         _check_batching()

@@ -74,12 +74,14 @@ class Bar:
 
     :param label: where its duration is written: ``after``, ``before`` or ``inside``.
     :param critical: where each critical stretch starts, and how wide it is.
+    :param late: where the answer was there, if work went on after it.
     """
 
     x: float
     width: float
     label: str
     critical: Sequence[tuple[float, float]]
+    late: float | None = None
 
     @property
     def label_x(self) -> float:
@@ -97,7 +99,8 @@ def bar(row: Row, whole: Waterfall) -> Bar:
         (round((start - whole.start) * scale, 3), round((end - start) * scale, 3))
         for start, end in row.critical
     ]
-    return Bar(round(x, 3), round(width, 3), label, critical)
+    late = None if whole.answered is None else round((whole.answered - whole.start) * scale, 3)
+    return Bar(round(x, 3), round(width, 3), label, critical, late)
 
 
 def ticks(whole: Waterfall) -> list[tuple[int, str]]:

@@ -52,6 +52,8 @@ def mount(app: Flask, settings: Settings, provider: TracerProvider) -> None:
             token,
         )
     viewer = Viewer(_store_of(provider, settings), Access(token))
+    # An open page must not fill the terminal. Added twice, a filter is there once.
+    logging.getLogger("werkzeug").addFilter(_not_ours)
     app.wsgi_app = ViewerMount(app.wsgi_app, viewer)  # type: ignore[method-assign]
 
 
@@ -73,6 +75,17 @@ class ViewerMount:
             redirect = Response(status=308, headers={"Location": prefix + "/"})
             return redirect(environ, start_response)
         return self._viewer({**environ, "SCRIPT_NAME": prefix, "PATH_INFO": below}, start_response)
+
+
+class _NotOurs(logging.Filter):
+    """Leaves the viewer's own requests out of the log of Werkzeug's server."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not any(f" {PREFIX}/" in str(argument) for argument in arguments[:3])
+
+
+_not_ours = _NotOurs()
 
 
 def _store_of(provider: TracerProvider, settings: Settings) -> TraceStore:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from .store import TraceStore
+from .index import index_of
+from .model import LogRecord
+from .store import Trace, TraceStore
 from .summary import Summary
 from .terms import matches_all, terms_of
 
@@ -119,3 +121,18 @@ class Filter:
         if self.status.endswith("xx"):
             return found[:1] == self.status[0]
         return found == self.status
+
+
+def find_spans(trace: Trace, text: str) -> list[str]:
+    """The ids of those spans of a trace that match a search by themselves, by their start."""
+    terms = terms_of(text[:_MAX_TEXT])
+    if not terms:
+        return []
+    logs: dict[str | None, list[LogRecord]] = {}
+    for log in trace.logs:
+        logs.setdefault(log.span_id, []).append(log)
+    return [
+        span.span_id
+        for span in trace.spans
+        if matches_all(terms, index_of([span], logs.get(span.span_id, ())))
+    ]

@@ -15,7 +15,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server, se
 
 from .access import Access, is_loopback
 from .pages import Viewer
-from .store import TraceStore
+from .store import ALONE, TraceStore
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -77,7 +77,7 @@ def make(host: str = "127.0.0.1", port: int = PORT, token: str = "") -> BaseWSGI
             f"{host} can be reached from other machines: set {TOKEN_VARIABLE} to a secret that "
             "they must send, or listen on 127.0.0.1"
         )
-    viewer = Viewer(TraceStore(), Access(token), receives=True)
+    viewer = Viewer(TraceStore(ALONE), Access(token), receives=True)
     try:
         return _listen(host, port, viewer)
     except OSError as error:

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from threading import Lock
+from threading import Condition, Lock
 from time import monotonic
 
 from msgspec import Struct
@@ -31,9 +31,13 @@ class Limits:
 
     traces: int = 5_000
     items: int = 50_000
-    trace_items: int = 10_000
+    trace_items: int = 20_000
     bytes: int = 64 << 20
     index: int = 32 << 20
+
+
+ALONE = Limits(traces=20_000, items=200_000, bytes=256 << 20, index=96 << 20)
+"""For a process that does nothing else."""
 
 
 class Trace(Struct, frozen=True):
@@ -101,11 +105,22 @@ class TraceStore:
     def _reset_lock(self) -> None:
         # A forked child gets the lock as it was, perhaps held by a thread that it does not get.
         self._lock = Lock()
+        self._changed = Condition(self._lock)
 
     @property
     def version(self) -> int:
         """Grows whenever something changed."""
         return self._version
+
+    def version_of(self, trace_id: str) -> int:
+        """Grows whenever one trace changed; 0 for one that is not here."""
+        kept = self._traces.get(trace_id)
+        return 0 if kept is None else kept.version
+
+    def wait(self, version: int, seconds: float) -> None:
+        """Until something changed after `version`, but no longer than this."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._version > version, seconds)
 
     @property
     def size(self) -> int:
@@ -136,6 +151,7 @@ class TraceStore:
                 trace.summary = None
                 self._forget_index(trace)
                 self._add(trace, item)
+            self._changed.notify_all()
 
     def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
         size = weigh(item)
@@ -233,6 +249,16 @@ class TraceStore:
             ]
         found.sort(key=lambda summary: summary.start, reverse=True)
         return found
+
+    def linking_to(self, trace_id: str) -> list[Summary]:
+        """The traces of which a span links to this one."""
+        with self._lock:
+            return [
+                summary
+                for trace in self._traces.values()
+                if trace.spans
+                and trace_id in (summary := trace.summarize(self._business_ids)).links
+            ]
 
     def quiet(self, trace_id: str) -> float:
         """Seconds since the trace last changed; 0 for a trace that is not here."""

@@ -19,14 +19,16 @@ IDS = "bodytrace.ids"
 """An attribute, of a resource or a span, that lists which attributes are business ids."""
 _MAX_IDS = 64
 _MAX_VALUE = 256
+_MAX_LINKS = 32
 
 
 class Summary(Struct, frozen=True):
     """One trace.
 
-    Times are ns; `status` is the HTTP status of its first span; `complete` says that a span
-    without a parent is among those received; `left_out` counts spans and log records that did not
-    fit.
+    Times are ns. `duration` is the answer's: that of the span it starts with, where that was
+    received; `whole` goes from the first start to the last end. `status` is the HTTP status of its
+    first span; `complete` says that a span without a parent is among those received; `left_out`
+    counts spans and log records that did not fit; `links` are other traces that its spans link to.
     """
 
     trace_id: str
@@ -35,12 +37,14 @@ class Summary(Struct, frozen=True):
     services: tuple[str, ...]
     start: int
     duration: int
+    whole: int
     spans: int
     errors: int
     status: int | None
     ids: tuple[tuple[str, str], ...]
     complete: bool
     left_out: int
+    links: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -78,12 +82,15 @@ def summarize(
     services: dict[str, None] = {root.service: None}
     ids: dict[tuple[str, str], None] = {}
     start, end, errors = root.start, root.end, 0
+    links: dict[str, None] = {}
     declared: dict[int, frozenset[str]] = {}
     for span in spans.values():
         services[span.service] = None
         start = min(start, span.start)
         end = max(end, span.end)
         errors += span.failed
+        if span.links and len(links) < _MAX_LINKS:
+            links.update((link.trace_id, None) for link in span.links[:_MAX_LINKS])
         if len(ids) >= _MAX_IDS:
             continue
         known = declared.get(id(span.resource))
@@ -95,19 +102,23 @@ def summarize(
         for name, value in span.attributes.items():
             if len(ids) < _MAX_IDS and _is_business_id(name, value, known):
                 ids[name, str(value)[:_MAX_VALUE]] = None
+    links.pop(trace_id, None)
+    is_complete = root.parent_id is None
     return Summary(
         trace_id=trace_id,
         name=root.name,
         service=root.service,
         services=tuple(services),
         start=start,
-        duration=end - start,
+        duration=root.duration if is_complete and root.duration >= 0 else end - start,
+        whole=end - start,
         spans=len(spans),
         errors=errors,
         status=http_status(root),
         ids=tuple(ids),
-        complete=root.parent_id is None,
+        complete=is_complete,
         left_out=left_out,
+        links=tuple(links),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .model import Span
+from .summary import root_of
 
 
 @dataclass(slots=True)
@@ -29,11 +30,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """All rows of a trace; `start` and `end` are ns since 1970."""
+    """All rows of a trace; `start` and `end` are ns since 1970.
+
+    :param answered: when the first span had ended, if others went on after it; else None.
+    """
 
     rows: Sequence[Row]
     start: int
     end: int
+    answered: int | None = None
 
     @property
     def duration(self) -> int:
@@ -59,9 +64,10 @@ def waterfall(spans: Sequence[Span]) -> Waterfall:
         for span in spans:
             if span.span_id not in placed:
                 _place([span], children, by_id, rows, placed)
-    result = Waterfall(
-        rows, min(span.start for span in spans), max(max(s.start, s.end) for s in spans)
-    )
+    end = max(max(span.start, span.end) for span in spans)
+    first = root_of(by_id)
+    went_on = first.parent_id is None and first.start <= first.end < end
+    result = Waterfall(rows, min(span.start for span in spans), end, first.end if went_on else None)
     _mark_critical_path(rows, children)
     return result
 

@@ -264,6 +264,24 @@ def test_a_name_that_only_contains_service_name_is_none() -> None:
     assert done.stdout == "shop\n"
 
 
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "('order.number', 'user')"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "bodytrace.ids=a%2Cb"}, "a,b"),
+    ],
+)
+def test_the_resource_says_which_attributes_are_business_ids(
+    environment: dict[str, str], told: str
+) -> None:
+    done = script(
+        "BodyTrace(app, ids={'order.number': 'orderNumber', 'user': 'userId'})\n"
+        "print(trace.get_tracer_provider().resource.attributes['bodytrace.ids'])\n",
+        **environment,
+    )
+    assert done.stdout == f"{told}\n", done.stderr
+
+
 def test_a_span_that_ends_after_shutdown_starts_nothing() -> None:
     made: list[SpanProcessor] = []
 

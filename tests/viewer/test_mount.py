@@ -75,7 +75,7 @@ def test_requests_show_with_their_ids_logs_and_exceptions(provider: TracerProvid
     assert "GET /broken" not in shown
     (trace,) = [t for t in changed(client) if t["traceId"] in shown]
     page = client.get(f"{PATH}trace/{trace['traceId']}").text
-    assert "1 log<" in page
+    assert "logs <span>1</span>" in page
     href = page.partition("<li data-row")[2].partition('href="')[2].partition('"')[0]
     assert href.startswith(f"{PATH}trace/")
     assert "low stock of SKU-1" in client.get(href).text

@@ -18,7 +18,7 @@ from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.receiver import receive
 from flask_bodytrace.viewer.store import TraceStore
 
-from . import changes, files, login, service_map, span, take_away, trace, traces
+from . import changes, events, files, login, service_map, span, take_away, trace, traces
 from .site import Site, Visit
 
 if TYPE_CHECKING:
@@ -42,12 +42,14 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/", "traces", traces.traces),
     ("/map", "map", service_map.service_map),
     (_ONE, "trace", trace.trace),
+    (f"{_ONE}/find.json", "find", trace.find),
     (f"{_ONE}/span/<span_id>", "span", span.span),
     (f"{_ONE}/export", "export", take_away.take_away),
     (f"{_ONE}/otlp.json", "otlp", take_away.otlp),
     (f"{_ONE}/mermaid.mmd", "mermaid", take_away.mermaid),
     (f"{_ONE}/curl.sh", "curl", take_away.curl),
     ("/version", "version", changes.version),
+    ("/events", "events", events.events),
     ("/changed.json", "changed", changes.changed),
     ("/login", "login", login.login),
     ("/static/<name>", "static", files.static),
@@ -74,6 +76,7 @@ class Viewer:
 
     def __init__(self, store: TraceStore, access: Access, *, receives: bool = False) -> None:
         self._site = Site(store, access)
+        self.streams = self._site.streams
         self._receives = receives
 
     @property

@@ -10,13 +10,9 @@ from .site import Visit
 
 
 def version(visit: Visit) -> Response:
-    """What a page asks every second: one number."""
-    trace_id = visit.request.args.get("trace")
-    if trace_id:
-        trace = visit.store.trace(trace_id)
-        number = trace.version if trace is not None else 0
-    else:
-        number = visit.store.version
+    """What a page asks every second if it cannot be told (`events`): one number."""
+    trace_id = visit.request.args.get("trace", "").lower()
+    number = visit.store.version_of(trace_id) if trace_id else visit.store.version
     return Response(str(number), content_type="text/plain")
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from werkzeug.exceptions import NotFound
 from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Request, Response
 
-from flask_bodytrace.viewer import display
+from flask_bodytrace.viewer import display, texts
 from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.store import Trace, TraceStore
+from flask_bodytrace.viewer.streams import Streams
 from flask_bodytrace.viewer.terms import asking_for
 
 FOLDER = Path(__file__).parents[1]
@@ -28,6 +30,7 @@ class Site:
     def __init__(self, store: TraceStore, access: Access) -> None:
         self.store = store
         self.access = access
+        self.streams = Streams()
         self.templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
             autoescape=True,
@@ -40,6 +43,7 @@ class Site:
             "clock": display.clock,
             "day": display.day,
             "text": display.text,
+            "embedded": _embedded,
             "asking": lambda pair: asking_for(*pair),
         }
         self._colours: dict[str, int] = {}
@@ -65,6 +69,11 @@ class Visit:
         """The traces to show."""
         return self.site.store
 
+    @property
+    def language(self) -> str:
+        """The language of the page."""
+        return "en"
+
     def find(self, trace_id: str) -> Trace:
         """One trace.
 
@@ -80,7 +89,11 @@ class Visit:
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page, or a part of one, from its template."""
+        language = self.language
         html = self.site.templates.get_template(template).render(
+            t=texts.texts_of(language),
+            language=language,
+            script_texts=texts.for_script(language),
             url=partial(_link, self.urls),
             colour=self.site.colour,
             store=self.store,
@@ -91,6 +104,12 @@ class Visit:
         return Response(
             html.encode(errors="replace"), status, content_type="text/html; charset=utf-8"
         )
+
+
+def _embedded(text: str) -> Markup:
+    """Data within a <template>: quotes, of which JSON is full, mean nothing there."""
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return Markup(plain)  # noqa: S704 - escaped just above
 
 
 def _link(urls: MapAdapter, page: str, arguments: Mapping[str, Any] | None = None) -> str:

@@ -1,6 +1,10 @@
 // Keys, copying, and live updates. Every page works without this file.
-"use strict";
 
+import { startLive } from "./live.js";
+import { t } from "./words.js";
+import { waterfall } from "./waterfall.js";
+
+document.documentElement.classList.add("scripted");
 const main = document.getElementById("main");
 const help = document.getElementById("help");
 
@@ -32,9 +36,12 @@ function nextError() {
 // The filter of the list is kept for this tab: links back to the list, and Esc, bring it along.
 
 const list = main.dataset.list;
-if (location.pathname === list) {
-  sessionStorage.setItem("bodytrace-filter", location.search);
-} else {
+
+function bringFilter() {
+  if (location.pathname === list) {
+    sessionStorage.setItem("bodytrace-filter", location.search);
+    return;
+  }
   const kept = sessionStorage.getItem("bodytrace-filter") ?? "";
   if (main.dataset.up === list) main.dataset.up = list + kept;
   for (const link of document.querySelectorAll(".crumbs a")) {
@@ -42,15 +49,18 @@ if (location.pathname === list) {
   }
 }
 
+bringFilter();
+
 // Keys
 
+const walk = waterfall?.step ?? step;
 const go = (url) => { if (url) location.assign(url); };
 const keys = {
-  j: () => step(1),
-  ArrowDown: () => step(1),
-  k: () => step(-1),
-  ArrowUp: () => step(-1),
-  e: nextError,
+  j: () => walk(1),
+  ArrowDown: () => walk(1),
+  k: () => walk(-1),
+  ArrowUp: () => walk(-1),
+  e: waterfall?.nextError ?? nextError,
   n: () => go(main.dataset.next),
   p: () => go(main.dataset.previous),
   t: () => go(document.querySelector(".brand").href),
@@ -63,6 +73,7 @@ const keys = {
   },
   "?": () => help.showModal(),
   Escape: () => go(main.dataset.up),
+  ...waterfall?.keys,
 };
 
 document.addEventListener("keydown", (event) => {
@@ -85,8 +96,8 @@ document.addEventListener("click", (event) => {
     const from = copy.dataset.copyFrom;
     const text = from ? document.getElementById(from).textContent : copy.dataset.copy;
     navigator.clipboard?.writeText(text).then(() => {
-      copy.textContent = "copied";
-      setTimeout(() => { copy.textContent = "copy"; }, 1200);
+      copy.textContent = t("copied");
+      setTimeout(() => { copy.textContent = t("copy"); }, 1200);
     });
   }
   if (event.target.closest("[data-help]")) help.showModal();
@@ -105,31 +116,22 @@ addEventListener("pageshow", () => {
 });
 
 if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
-if (location.hash.startsWith("#s-")) document.getElementById(location.hash.slice(1))?.focus();
+if (!waterfall && location.hash.startsWith("#s-")) document.getElementById(location.hash.slice(1))?.focus();
 
-// Live: ask for one number; when it changed, fetch the page and put its part in place.
+// Live
 
 const live = document.querySelector("[data-live]");
-let version = main.dataset.version;
+const key = (row) => row.querySelector("a")?.getAttribute("href");
 
-const shown = () => live.getAttribute("aria-pressed") === "true" && !document.hidden;
-
-function key(row) {
-  return row.querySelector("a")?.getAttribute("href");
-}
-
-async function refresh() {
-  const answer = await fetch(location.href.split("#")[0]);
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const part = fresh.getElementById("live");
-  if (!part) return;
-  for (const link of part.querySelectorAll(".crumbs a")) {
-    if (link.getAttribute("href") === list) link.href = list + (sessionStorage.getItem("bodytrace-filter") ?? "");
-  }
+function putIn(page) {
   const focused = document.activeElement?.getAttribute("href");
   const before = new Set([...document.querySelectorAll("tr[data-row]")].map(key));
-  document.getElementById("live").replaceWith(document.adoptNode(part));
+  for (const part of document.querySelectorAll("[data-part]")) {
+    const other = page.querySelector(`[data-part="${part.dataset.part}"]`);
+    if (other) part.replaceWith(document.adoptNode(other));
+  }
+  bringFilter();
+  document.dispatchEvent(new Event("bodytrace:fresh"));
   for (const row of document.querySelectorAll("tr[data-row]")) {
     if (!before.has(key(row))) row.classList.add("new");
   }
@@ -137,25 +139,6 @@ async function refresh() {
     const again = rows().find((link) => link.getAttribute("href") === focused);
     again?.focus({ preventScroll: true });
   }
-  version = fresh.getElementById("main").dataset.version;
 }
 
-async function poll() {
-  if (shown()) {
-    try {
-      const answer = await fetch(live.dataset.live);
-      live.classList.toggle("lost", !answer.ok);
-      if (answer.ok && (await answer.text()) !== version) await refresh();
-    } catch {
-      live.classList.add("lost");
-    }
-  }
-  setTimeout(poll, 1000);
-}
-
-if (live) {
-  live.addEventListener("click", () => {
-    live.setAttribute("aria-pressed", String(live.getAttribute("aria-pressed") !== "true"));
-  });
-  setTimeout(poll, 1000);
-}
+if (live) startLive(live, main.dataset.version, putIn);

@@ -22,7 +22,7 @@ SECRETS = {"payment": {"key"}, "databases": {"urls"}}
 
 PATHS = {"/health", "/ready"}
 # Read by the engines that are not in yet.
-_COMING = {"EXAMPLE_BUS", "EXAMPLE_CACHE", "EXAMPLE_DATABASES"}
+_COMING = {"EXAMPLE_BUS", "EXAMPLE_DATABASES"}
 _ROOT = Path(__file__).parents[3]
 _OTEL = re.compile(r"OTEL_[A-Z_]+")
 

@@ -157,7 +157,7 @@ def _registration(name: str, address: str) -> dict[str, Any]:
     is_http = "://" in address
     parts = urlsplit(address if is_http else f"grpc://{address}")
     service_id = f"{name}-{parts.hostname}-{parts.port}"
-    asked = {"HTTP": f"{address}/health"} if is_http else {"TCP": parts.netloc}
+    asked = {"HTTP": f"{address}/ready"} if is_http else {"TCP": parts.netloc}
     return {
         "ID": service_id,
         "Name": name,

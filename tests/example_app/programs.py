@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -24,7 +24,7 @@ _WAIT_S = 30.0
 def needed(name: str, install: str) -> str:
     """Return the path of a program: of the cache, this environment, or the machine.
 
-    Without it the test skips, and on CI it fails, unless `.ci/run` has said that it cannot be had.
+    Without it the test is one `without` it.
 
     :param install: the command that brings it here.
     """
@@ -33,11 +33,15 @@ def needed(name: str, install: str) -> str:
             return str(folder / name)
     found = shutil.which(name)
     if found is None:
-        missing = f"{name} is not there: {install}"
-        if os.environ.get("CI") and name not in os.environ.get("CI_WITHOUT", "").split():
-            pytest.fail(missing)
-        pytest.skip(missing)
+        without(name, f"{name} is not there: {install}")
     return found
+
+
+def without(name: str, missing: str) -> NoReturn:
+    """Skip the test, or fail on CI, unless `.ci/run` has said that `name` cannot be had."""
+    if os.environ.get("CI") and name not in os.environ.get("CI_WITHOUT", "").split():
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
 from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, TRACINGS, VIEWER, replay
+from example_app.failures import TemporarilyUnavailable
 from example_app.load.run import Load, drive
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
@@ -118,7 +120,7 @@ def replay_topic(data: Path, topic: str) -> int:
     """Publish the dead letters of a topic again; 1 if there is no such topic."""
     try:
         count = replay(data, topic)
-    except ValueError as error:
+    except (ValueError, TemporarilyUnavailable) as error:
         print(f"cannot replay: {error}", file=sys.stderr)
         return 1
     print(f"{count} events of {topic} were published again")
@@ -131,9 +133,12 @@ def drive_and_check(system: System, wanted: Load) -> int:
 
     outcome = drive(system, wanted)
     print(outcome)
+    answered = time.perf_counter()
     with closing(Ledger(system)) as ledger:
         try:
-            print(", ".join(f"{number} {what}" for what, number in ledger.settle().items()))
+            counted = ledger.settle()
+            print(f"settled     {time.perf_counter() - answered:.1f} s after the last answer")
+            print(", ".join(f"{number} {what}" for what, number in counted.items()))
         except NotSettled as error:
             print(f"not settled: {error}", file=sys.stderr)
             return 1

@@ -19,7 +19,7 @@ from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
 from example_app.duty import Duty
 from example_app.engines import Engines
 from example_app.events import dead_letters
-from example_app.events.loop import EventLoop
+from example_app.events.loop import EventLoop, together
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
 from example_app.health import health_routes
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from example_app.cache.store import Cache
     from example_app.discovery.directory import Directory
-    from example_app.events.bus import Consumer, Publisher
+    from example_app.events.bus import Publisher
     from example_app.events.event import Event
     from example_app.events.outbox import Outbox
     from example_app.events.state import LoopState
@@ -118,11 +118,6 @@ class Surroundings:
         """The folder of the orders' databases."""
         return self.data / "orders"
 
-    @property
-    def bus(self) -> Path:
-        """The file of the bus."""
-        return self.data / "bus.db"
-
     def service(self, name: str, **settings: Any) -> Flask:
         """Return a service's app, without routes."""
         otel_spans = self.tracing == OPENTELEMETRY
@@ -162,10 +157,6 @@ class Surroundings:
         """Where events go."""
         return self.engines.publisher(self.data)
 
-    def consumer(self, group: str) -> Consumer:
-        """Where events come from."""
-        return self.engines.consumer(self.data, group)
-
     @contextmanager
     def events(
         self, group: str, handlers: Mapping[str, Callable[[Event], None]], tracer: Tracer
@@ -174,13 +165,15 @@ class Surroundings:
 
         :yields: the state of each loop, by name.
         """
-        with (
-            closing(self.consumer(group)) as consumer,
-            closing(self.publisher()) as given_up,
-        ):
-            loop = EventLoop(consumer, timed(handlers, group), tracer, given_up)
-            with loop.running():
-                yield {"events": loop.state}
+        with closing(self.publisher()) as given_up:
+            loops = {
+                f"events-{number}": EventLoop(consumer, timed(handlers, group), tracer, given_up)
+                for number, consumer in enumerate(
+                    self.engines.consumers(self.data, group, handlers), start=1
+                )
+            }
+            with together([*loops.values()]):
+                yield {name: loop.state for name, loop in loops.items()}
 
     @contextmanager
     def relay(
@@ -214,12 +207,10 @@ def replay(data: Path, topic: str) -> int:
     :returns: their number.
     :raises ValueError: `topic` is not one of dead letters, or no system has run in `data`.
     """
-    around = Surroundings(data, {}, b"")
-    if not around.bus.exists():
-        raise ValueError(f"{around.bus} is not there")
+    engines = Engines.from_environment()
     with (
-        closing(around.consumer(f"replay {topic}")) as consumer,
-        closing(around.publisher()) as publisher,
+        closing(engines.dead_letters(data, topic)) as consumer,
+        closing(engines.publisher(data)) as publisher,
     ):
         return dead_letters.replay(topic, consumer, publisher)
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.discovery.static_directory import StaticDirectory
+from example_app.events.bus import PARTITIONS
+from example_app.events.kafka_settings import KafkaSettings
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from example_app.cache.store import Cache
     from example_app.discovery.directory import Directory
     from example_app.events.bus import Consumer, Publisher
+
+MEMBERS = 4
+"""So many threads of a process handle a group's events, each those of its own partitions."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,24 @@ class Engines:
     :ivar directory: Consul's agent, as ``consul://host:port``, or with a token before the host, as
         ``consul://:token@host:port``.
     :ivar cache_server: any server of a Redis Cluster, as ``redis://host:port``.
+    :ivar bus: Kafka's brokers, as ``kafka://host:port,host:port``; see `kafka_settings`.
     """
 
     directory: str = ""
     cache_server: str = ""
+    bus: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking the servers.
+
+        :raises ValueError: a setting is not as it has to be.
+        """
+        if self.bus:
+            KafkaSettings(self.bus)
+            if find_spec("confluent_kafka") is None:
+                raise ValueError(
+                    "EXAMPLE_BUS needs confluent-kafka: pip install 'flask_bodytrace[kafka]'"
+                )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Engines:
@@ -67,8 +87,37 @@ class Engines:
 
     def publisher(self, data: Path) -> Publisher:
         """Where events go."""
+        if self.bus:
+            from example_app.events.kafka_bus import KafkaPublisher
+
+            return KafkaPublisher(KafkaSettings(self.bus))
         return SqlitePublisher(data / "bus.db")
 
-    def consumer(self, data: Path, group: str) -> Consumer:
-        """Where events come from."""
-        return SqliteConsumer(data / "bus.db", group)
+    def consumers(
+        self, data: Path, group: str, topics: Iterable[str], members: int = MEMBERS
+    ) -> Sequence[Consumer]:
+        """Where events of these topics come from: a process's members of a group."""
+        topics = [*topics]
+        if self.bus:
+            from example_app.events.kafka_bus import KafkaConsumer
+
+            settings = KafkaSettings(self.bus)
+            return [KafkaConsumer(settings, group, topics) for _ in range(members)]
+        path = data / "bus.db"
+        return [
+            SqliteConsumer(path, group, topics, range(member, PARTITIONS, members))
+            for member in range(members)
+        ]
+
+    def dead_letters(self, data: Path, topic: str) -> Consumer:
+        """Where the dead letters of `topic` come from, those that were replayed before left out.
+
+        :raises ValueError: no system has run in `data`.
+        """
+        if self.bus:
+            from example_app.events.kafka_bus import KafkaConsumer
+
+            return KafkaConsumer(KafkaSettings(self.bus), f"replay {topic}", [topic])
+        if not (path := data / "bus.db").exists():
+            raise ValueError(f"{path} is not there")
+        return SqliteConsumer(path, f"replay {topic}", [topic])

@@ -13,3 +13,7 @@ class CallFailed(TemporarilyUnavailable):
 
 class DatabaseUnavailable(TemporarilyUnavailable):
     """A database is locked, broken or gone; the message names its file, for the log only."""
+
+
+class BusUnavailable(TemporarilyUnavailable):
+    """The bus takes nothing, or gives nothing, at the moment."""

@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotStarted(Exception):
-    """A service does not start; it has said why on standard error."""
+    """A service does not start, and has said why on standard error; or a setting is wrong."""
 
 
 class System:
@@ -126,7 +126,7 @@ def running(
     :param workers: of gunicorn, for each service; 0 is without gunicorn.
     :param tracing: who makes spans.
     :raises OSError: a port cannot be had.
-    :raises NotStarted: a service does not start.
+    :raises NotStarted: a service does not start, or a setting is wrong.
     """
     with ExitStack() as reservations:
         services = {}
@@ -135,7 +135,10 @@ def running(
             services[name] = f"{host}:{port}" if name == INVENTORY_GRPC else f"http://{host}:{port}"
         data.mkdir(parents=True, exist_ok=True)
         key = os.environ.get("EXAMPLE_PAYMENT_KEY") or secrets.token_urlsafe()
-        engines = Engines.from_environment()
+        try:
+            engines = Engines.from_environment()
+        except ValueError as error:
+            raise NotStarted(str(error)) from None
         around = Surroundings(data, services, key.encode(), engines=engines, tracing=tracing)
         system = System(around, workers)
         try:

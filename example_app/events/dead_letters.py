@@ -6,23 +6,28 @@ have handled the event. So one that is replayed says whom it is for, and the oth
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from example_app.events.bus import DEAD
+from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
     from example_app.events.bus import Consumer, Publisher
     from example_app.events.event import Event
 
-_DEAD = ".dead."
 _ONLY_GROUP = "replayed-for"
 _ERROR, _ATTEMPTS = "dead-letter-error", "dead-letter-attempts"
 _POLL_S = 0.1
+_KNOWN_S = 30.0
+"""Seconds to wait for the first event, and for the bus to say that there is none."""
 
 
 def topic_of(topic: str, group: str) -> str:
     """Return the topic for the events of `topic` that `group` gives up."""
-    return f"{topic}{_DEAD}{group}"
+    return f"{topic}{DEAD}{group}"
 
 
 def dead_letter(event: Event, group: str, error: Exception, attempts: int) -> Event:
@@ -44,18 +49,24 @@ def replay(topic: str, consumer: Consumer, publisher: Publisher) -> int:
     :param consumer: of a group of its own, which notes what was replayed before.
     :returns: the number of events.
     :raises ValueError: `topic` is not one of dead letters.
+    :raises TemporarilyUnavailable: the bus does not tell what there is.
     """
-    origin, dead, group = topic.rpartition(_DEAD)
+    origin, dead, group = topic.rpartition(DEAD)
     if not (origin and dead and group):
         raise ValueError(f"{topic} is no dead-letter topic, such as {topic_of('TOPIC', 'GROUP')}")
     count = 0
-    while deliveries := consumer.poll(_POLL_S):
-        found = [it.event for it in deliveries if it.event.topic == topic]
-        if found:
+    last = time.monotonic() + _KNOWN_S
+    while True:
+        deliveries = consumer.poll(_POLL_S)
+        if deliveries:
+            found = [it.event for it in deliveries if it.event.topic == topic]
             publisher.publish([_alive(event, origin, group) for event in found])
-        consumer.commit(deliveries[-1])
-        count += len(found)
-    return count
+            consumer.commit(deliveries)
+            count += len(found)
+        elif consumer.lag() == 0:
+            return count
+        elif count == 0 and time.monotonic() > last:
+            raise TemporarilyUnavailable(f"nobody tells within {_KNOWN_S:.0f} s what is in {topic}")
 
 
 def _alive(event: Event, topic: str, group: str) -> Event:

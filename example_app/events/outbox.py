@@ -10,19 +10,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from opentelemetry import propagate
 from opentelemetry.trace import SpanKind, set_span_in_context
 
+from example_app.events.bus import destination_of
 from example_app.events.state import Doing, LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opentelemetry.trace import Tracer
+    from opentelemetry.trace import Span, Tracer
 
     from example_app.events.bus import Publisher
     from example_app.events.event import Event
@@ -113,30 +114,33 @@ class Relay:
         state.stopped()
 
     def _publish(self, events: Sequence[Event]) -> None:
-        with ExitStack() as spans:
-            self._publisher.publish([self._traced(event, spans) for event in events])
+        with ExitStack() as ending:
+            spans = [ending.enter_context(self._span(event)) for event in events]
+            traced = [_below(span, event) for span, event in zip(spans, events, strict=True)]
+            for span, place in zip(spans, self._publisher.publish(traced), strict=True):
+                span.set_attributes(place.attributes())
 
-    def _traced(self, event: Event, spans: ExitStack) -> Event:
-        """The same event below a PRODUCER span, which ends with `spans`."""
-        origin = propagate.extract(event.headers)
-        span = spans.enter_context(
-            self._tracer.start_as_current_span(
-                f"send {event.topic}",
-                context=origin,
-                kind=SpanKind.PRODUCER,
-                attributes={
-                    **ids_of(event),
-                    "messaging.system": self._publisher.system,
-                    "messaging.destination.name": event.topic,
-                    "messaging.operation.name": "send",
-                    "messaging.operation.type": "send",
-                    "messaging.message.id": event.event_id,
-                },
-            )
+    def _span(self, event: Event) -> AbstractContextManager[Span]:
+        return self._tracer.start_as_current_span(
+            f"send {event.topic}",
+            context=propagate.extract(event.headers),
+            kind=SpanKind.PRODUCER,
+            attributes={
+                **ids_of(event),
+                "messaging.system": self._publisher.system,
+                "messaging.destination.name": destination_of(event.topic),
+                "messaging.operation.name": "send",
+                "messaging.operation.type": "send",
+                "messaging.message.id": event.event_id,
+            },
         )
-        headers: dict[str, str] = {}
-        propagate.inject(headers, set_span_in_context(span, origin))
-        return msgspec.structs.replace(event, headers=headers)
+
+
+def _below(span: Span, event: Event) -> Event:
+    """The same event, whose trace goes on from `span`."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers, set_span_in_context(span, propagate.extract(event.headers)))
+    return msgspec.structs.replace(event, headers=headers)
 
 
 def ids_of(event: Event) -> dict[str, Any]:

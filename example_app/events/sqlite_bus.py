@@ -1,35 +1,48 @@
 """The bus without a server: a log in an SQLite file, and how far each group has read it.
 
-One consumer a group. Whoever is killed, the file is as it was after the last commit.
+Whoever is killed, the file is as it was after the last commit. A group's members are all in one
+process: the partitions are theirs from the start, each one's own.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import zlib
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from example_app import sqlite
-from example_app.events.bus import Delivery
+from example_app.events.bus import PARTITIONS, Delivery, Partition, Place, destination_of
 from example_app.events.event import Event
+from example_app.failures import DatabaseUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _BATCH = 50
 _POLL_S = 0.02
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS log (position INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS progress (group_name TEXT PRIMARY KEY, position INTEGER NOT NULL);
+_LAYOUT = 2
+_SCHEMA = f"""
+CREATE TABLE log (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    destination TEXT NOT NULL, partition INTEGER NOT NULL, event BLOB NOT NULL
+);
+CREATE INDEX log_of_partition ON log (destination, partition, position);
+CREATE TABLE progress (
+    group_name TEXT, destination TEXT, partition INTEGER, position INTEGER NOT NULL,
+    PRIMARY KEY (group_name, destination, partition)
+);
+PRAGMA user_version = {_LAYOUT}
 """
 
 
 class SqlitePublisher:
-    """A `Publisher` into the file `path`."""
+    """A `Publisher` into the file `path`: all events of a call, or none."""
 
     system = "sqlite"
 
@@ -37,13 +50,18 @@ class SqlitePublisher:
         self._connection = _open(path, durable=True)
         self._lock = threading.Lock()
 
-    def publish(self, events: Sequence[Event]) -> None:
-        """Add `events` in this order, all or none."""
-        rows = [(msgspec.json.encode(event),) for event in events]
+    def publish(self, events: Sequence[Event]) -> Sequence[Place]:
+        """Add `events` in this order, all or none; return where each one is."""
+        statement = "INSERT INTO log (destination, partition, event) VALUES (?, ?, ?)"
+        rows = [(*_partition_of(event), msgspec.json.encode(event)) for event in events]
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
-                self._connection.executemany("INSERT INTO log (event) VALUES (?)", rows)
+                offsets = [self._connection.execute(statement, row).lastrowid or 0 for row in rows]
+        return [
+            Place(Partition(destination, number), offset)
+            for (destination, number, _), offset in zip(rows, offsets, strict=True)
+        ]
 
     def close(self) -> None:
         """Close the file."""
@@ -51,44 +69,117 @@ class SqlitePublisher:
 
 
 class SqliteConsumer:
-    """A `Consumer` of the file `path`; for one thread."""
+    """A `Consumer` of the file `path`; of a group's members, each has partitions of its own.
+
+    :param topics: of the events it is to see; it may see others too.
+    :param partitions: by number.
+    """
 
     system = "sqlite"
 
-    def __init__(self, path: Path, group: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        group: str,
+        topics: Iterable[str],
+        partitions: Iterable[int] = range(PARTITIONS),
+    ) -> None:
         self.group = group
         # A commit lost to a power failure is an event delivered again.
         self._connection = _open(path, durable=False)
-        query = "SELECT position FROM progress WHERE group_name = ?"
-        row = self._connection.execute(query, (group,)).fetchone()
-        self._position: int = row[0] if row else 0
+        destinations = sorted({destination_of(topic) for topic in topics})
+        numbers = [*partitions]
+        self._done = {Partition(it, number): 0 for it in destinations for number in numbers}
+        query = "SELECT destination, partition, position FROM progress WHERE group_name = ?"
+        for destination, number, position in self._connection.execute(query, (group,)):
+            partition = Partition(destination, number)
+            if partition in self._done:
+                self._done[partition] = position
+        self._seen_all = False
 
     def poll(self, timeout_s: float) -> Sequence[Delivery]:
         """Return the events after the last one committed; wait up to `timeout_s` for the first."""
         deadline = time.monotonic() + timeout_s
-        query = "SELECT position, event FROM log WHERE position > ? ORDER BY position LIMIT ?"
         while True:
-            rows = self._connection.execute(query, (self._position, _BATCH)).fetchall()
-            if rows or time.monotonic() >= deadline:
+            found = [it for partition in self._done for it in self._read(partition)]
+            if found or time.monotonic() >= deadline:
                 break
             time.sleep(_POLL_S)
-        return [Delivery(msgspec.json.decode(event, type=Event), at) for at, event in rows]
+        self._seen_all = not found
+        return found
 
-    def commit(self, delivery: Delivery) -> None:
-        """Note that `delivery` and all before it are done."""
-        self._connection.execute(
-            "INSERT INTO progress VALUES (?, ?)"
-            " ON CONFLICT (group_name) DO UPDATE SET position = excluded.position",
-            (self.group, delivery.position),
+    def _read(self, partition: Partition) -> list[Delivery]:
+        query = (
+            "SELECT position, event FROM log WHERE destination = ? AND partition = ?"
+            " AND position > ? ORDER BY position LIMIT ?"
         )
-        self._position = delivery.position
+        rows = self._connection.execute(query, (*partition, self._done[partition], _BATCH))
+        return [
+            Delivery(msgspec.json.decode(event, type=Event), Place(partition, position))
+            for position, event in rows.fetchall()
+        ]
+
+    def commit(self, deliveries: Sequence[Delivery]) -> None:
+        """Note that these are done, and in their partitions all before them."""
+        last: dict[Partition, int] = defaultdict(int)
+        for _, (partition, offset) in deliveries:
+            last[partition] = max(last[partition], offset)
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?)",
+                [(self.group, *partition, offset) for partition, offset in last.items()],
+            )
+        self._done.update(last)
+
+    def lag(self) -> int | None:
+        """Return how many events are not done yet."""
+        if self._seen_all:
+            return 0
+        query = "SELECT COUNT(*) FROM log WHERE destination = ? AND partition = ? AND position > ?"
+        counted: list[int] = [
+            self._connection.execute(query, (*partition, done)).fetchone()[0]
+            for partition, done in self._done.items()
+        ]
+        return sum(counted)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
 
+def _partition_of(event: Event) -> Partition:
+    number = zlib.crc32(event.key.encode()) % PARTITIONS
+    return Partition(destination_of(event.topic), number)
+
+
 def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
     connection = sqlite.connect(path, durable=durable)
-    connection.executescript(_SCHEMA)
+    try:
+        if _layout(connection) == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                _create(connection)
+        found = _layout(connection)
+    except BaseException:
+        connection.close()
+        raise
+    if found != _LAYOUT:
+        connection.close()
+        raise DatabaseUnavailable(
+            f"{path}: made by another version of the example (layout {found}, not {_LAYOUT}):"
+            " move it away"
+        )
     return connection
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    # Another process may have been faster, and the first version noted no layout.
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log'").fetchone() is None:
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+
+
+def _layout(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return found

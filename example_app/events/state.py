@@ -35,6 +35,7 @@ class LoopState:
         self._last_error: dict[str, str] | None = None
         self._failures_in_a_row = 0
         self._dead_letters: Counter[str] = Counter()
+        self._lag: int | None = None
         meter = metrics.get_meter("example_app.events")
         self._failed = meter.create_counter(
             "example.events.failures", unit="{failure}", description="Steps of loops that raised"
@@ -44,6 +45,9 @@ class LoopState:
         )
         self._backing_off = meter.create_up_down_counter(
             "example.events.backing_off", unit="{loop}", description="Loops that wait after errors"
+        )
+        self._behind = meter.create_up_down_counter(
+            "example.events.lag", unit="{event}", description="Events published and not yet handled"
         )
 
     @property
@@ -80,6 +84,13 @@ class LoopState:
             self._dead_letters[topic] += 1
         self._given_up.add(1, {**self._attributes, "messaging.destination.name": topic})
 
+    def lags(self, events: int | None) -> None:
+        """Note how many events are not handled yet; None where nobody knows."""
+        with self._lock:
+            more, self._lag = (events or 0) - (self._lag or 0), events
+        if more:
+            self._behind.add(more, self._attributes)
+
     def shown(self) -> dict[str, Any]:
         """Return what the health route shows, as what JSON can hold."""
         with self._lock:
@@ -88,6 +99,7 @@ class LoopState:
                 "failuresInARow": self._failures_in_a_row,
                 "lastError": self._last_error,
                 "deadLetters": dict(self._dead_letters),
+                "lag": self._lag,
             }
 
     def _change(self, doing: Doing) -> None:

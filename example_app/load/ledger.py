@@ -39,7 +39,7 @@ class Ledger:
         before: dict[str, int] = {}
         changed = time.monotonic()
         while True:
-            counted = self._count()
+            counted = self.counted()
             if counted["placed"] == counted["unpublished"] == counted["unanswered"] == 0 and (
                 counted["paid"] == counted["shipments"] and counted["charges"] == counted["orders"]
             ):
@@ -67,7 +67,8 @@ class Ledger:
         """Close the connections."""
         self.client.close()
 
-    def _count(self) -> dict[str, int]:
+    def counted(self) -> dict[str, int]:
+        """Return numbers by what they count, as they are now."""
         orders = self._get(ORDERS, "/stats")
         by_status: dict[str, int] = orders["orders"]
         return {

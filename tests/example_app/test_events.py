@@ -1,19 +1,17 @@
-"""Outbox, relay, bus and loop: at least once, in order, in one trace."""
+"""Outbox and relay: at least once, in order, in one trace."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 from opentelemetry import baggage, context, propagate
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
 
-from example_app.events.bus import Delivery
+from example_app.events.bus import Partition, Place
 from example_app.events.event import PLACED, Event, new_event
 from example_app.events.outbox import Relay
-from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from flask_bodytrace.testing import SpanRecorder
 
 
@@ -36,12 +34,14 @@ class Keeping:
         del self.events[:count]
         return count
 
-    def publish(self, events: Sequence[Event]) -> None:
+    def publish(self, events: Sequence[Event]) -> Sequence[Place]:
         if self.failures:
             self.failures -= 1
             raise OSError
+        first = len(self.published)
         self.published += events
         self.arrived.set()
+        return [Place(Partition("memory", 3), first + number) for number in range(len(events))]
 
     def wait(self, timeout_s: float) -> None:
         self.woken.wait(timeout_s)
@@ -75,67 +75,6 @@ def numbered(number: int, topic: str = PLACED) -> Event:
     return new_event(topic, f"A{number}", {"orderId": f"A{number}", "userId": "U1"})
 
 
-def events_of(deliveries: Sequence[Delivery]) -> list[Event]:
-    return [delivery.event for delivery in deliveries]
-
-
-def test_what_is_not_committed_is_delivered_again(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    events = [numbered(number) for number in range(3)]
-    with closing(SqlitePublisher(path)) as publisher:
-        publisher.publish(events)
-    with closing(SqliteConsumer(path, "one")) as consumer:
-        polled = consumer.poll(0)
-        assert events_of(polled) == events
-        consumer.commit(polled[0])
-    # As after kill -9: nothing was said at the end.
-    with closing(SqliteConsumer(path, "one")) as consumer:
-        polled = consumer.poll(0)
-        assert events_of(polled) == events[1:]
-        consumer.commit(polled[-1])
-        assert consumer.poll(0) == []
-
-
-def test_an_event_that_is_there_twice_hides_none_in_between(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    events = [numbered(number) for number in range(3)]
-    with closing(SqlitePublisher(path)) as publisher:
-        # A relay that was killed before it could remove them publishes them again.
-        publisher.publish(events)
-        publisher.publish(events)
-    with closing(SqliteConsumer(path, "one")) as consumer:
-        consumer.commit(consumer.poll(0)[0])
-    with closing(SqliteConsumer(path, "one")) as consumer:
-        assert events_of(consumer.poll(0)) == [*events[1:], *events]
-
-
-def test_each_group_gets_every_event(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    event = numbered(1)
-    with (
-        closing(SqlitePublisher(path)) as publisher,
-        closing(SqliteConsumer(path, "one")) as one,
-        closing(SqliteConsumer(path, "two")) as two,
-    ):
-        publisher.publish([event])
-        (delivery,) = one.poll(0)
-        assert delivery.event == event
-        one.commit(delivery)
-        assert events_of(two.poll(0)) == [event]
-        assert one.poll(0) == []
-
-
-def test_a_poll_ends_as_soon_as_there_is_an_event(tmp_path: Path) -> None:
-    path = tmp_path / "bus.db"
-    polled: list[Sequence[Delivery]] = []
-    with closing(SqlitePublisher(path)) as publisher, closing(SqliteConsumer(path, "g")) as group:
-        waiting = threading.Thread(target=lambda: polled.append(group.poll(60)))
-        waiting.start()
-        publisher.publish([numbered(1)])
-        waiting.join(20)
-    assert [event.key for event in events_of(polled[0])] == ["A1"]
-
-
 def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace() -> None:
     both = Keeping(failures=1)
     with recorded() as (tracer, spans):
@@ -160,6 +99,11 @@ def test_the_relay_publishes_when_woken_and_after_failures_in_the_events_trace()
         last = sent[-1].get_span_context()
         assert last is not None
         assert f"{last.span_id:016x}" in event.headers["traceparent"]
+        failed, done = (dict(span.attributes or {}) for span in sent)
+        assert failed["messaging.destination.name"] == "order"
+        assert "messaging.kafka.offset" not in failed, "nobody knows"
+        assert done["messaging.destination.partition.id"] == "3"
+        assert done["messaging.kafka.offset"] == 0
 
 
 def test_the_relay_publishes_what_is_left_when_it_is_stopped() -> None:
@@ -176,12 +120,11 @@ def test_the_relay_goes_on_with_other_outboxes_while_one_hangs() -> None:
     other.events.append(numbered(2))
 
     class Publisher(Keeping):
-        def publish(self, events: Sequence[Event]) -> None:
+        def publish(self, events: Sequence[Event]) -> Sequence[Place]:
             if events[0].key == "A1":
                 # As a publisher would that waits for a lock on this one's rows.
                 assert self.arrived.wait(20), "the other one is published meanwhile"
-            self.published += events
-            self.arrived.set()
+            return super().publish(events)
 
     publisher = Publisher()
     with recorded() as (tracer, _), Relay([hanging, other], publisher, tracer).running():
@@ -197,11 +140,11 @@ def test_the_relay_backs_off_from_one_outbox_and_says_so() -> None:
     mended = threading.Event()
 
     class Publisher(Keeping):
-        def publish(self, events: Sequence[Event]) -> None:
+        def publish(self, events: Sequence[Event]) -> Sequence[Place]:
             tried.release()
             if not mended.is_set():
                 raise OSError("locked")
-            super().publish(events)
+            return super().publish(events)
 
     publisher = Publisher()
     with recorded() as (tracer, _):

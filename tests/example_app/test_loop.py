@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from opentelemetry.trace import Tracer
 
 from example_app.__main__ import main
 from example_app.duty import Report
-from example_app.events.bus import Delivery
+from example_app.events.bus import PARTITIONS, Delivery, Partition, Place
 from example_app.events.event import PAID, PLACED, Event, new_event
-from example_app.events.loop import Bounds, EventLoop
+from example_app.events.loop import Bounds, EventLoop, together
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
 from example_app.events.state import Doing
 from example_app.failures import CallFailed
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 DEAD = "order.placed.dead.shop"
 
 
+def name_of(event: Event) -> str:
+    return str(event.payload["orderId"])
+
+
 @dataclass
 class Bus:
     """The bus in a file, and what a test does with it.
@@ -40,13 +45,16 @@ class Bus:
     path: Path
     publisher: SqlitePublisher
 
-    def publish(self, *keys: str, topic: str = PLACED) -> None:
-        ids = [{"orderId": key, "userId": "U1"} for key in keys]
-        self.publisher.publish([new_event(topic, it["orderId"], {**it}) for it in ids])
+    def publish(self, *names: str, topic: str = PLACED, key: str = "K1") -> None:
+        """Publish events, told apart by name; of one key, so that one holds up the next."""
+        payloads = [{"orderId": name, "userId": "U1"} for name in names]
+        self.publisher.publish([new_event(topic, key, {**payload}) for payload in payloads])
 
     def left(self, group: str = "shop") -> list[tuple[str, str]]:
-        with closing(SqliteConsumer(self.path, group)) as consumer:
-            return [(it.event.topic, it.event.key) for it in consumer.poll(0)]
+        """What a group has not done yet, in the order in which it was published."""
+        with closing(SqliteConsumer(self.path, group, [PLACED, DEAD])) as consumer:
+            found = sorted(consumer.poll(0), key=lambda it: it.place.offset)
+            return [(it.event.topic, name_of(it.event)) for it in found]
 
     def execute(self, statement: str) -> None:
         with closing(sqlite3.connect(self.path)) as connection:
@@ -61,16 +69,9 @@ def bus(tmp_path: Path, propagators: None) -> Iterator[Bus]:  # noqa: ARG001
 
 
 @pytest.fixture
-def consumer(bus: Bus) -> Iterator[SqliteConsumer]:
-    with closing(SqliteConsumer(bus.path, "shop")) as consumer:
-        yield consumer
-
-
-@pytest.fixture
-def loop(
-    bus: Bus, consumer: SqliteConsumer, tracer: Tracer
-) -> Callable[[Callable[[Event], None]], EventLoop]:
+def loop(bus: Bus, tracer: Tracer) -> Callable[[Callable[[Event], None]], EventLoop]:
     def make(handle: Callable[[Event], None]) -> EventLoop:
+        consumer = SqliteConsumer(bus.path, "shop", [PLACED])
         return EventLoop(consumer, {PLACED: handle}, tracer, bus.publisher, Bounds(3, 5))
 
     return make
@@ -82,22 +83,23 @@ MakeLoop = Callable[[Callable[[Event], None]], EventLoop]
 class Handler:
     """Raises for some events, as often as it is told to.
 
-    :ivar keys: of the events it was given.
+    :ivar names: of the events it was given.
     """
 
     def __init__(self, last: str, raises: Exception | None = None, **failures: int) -> None:
-        self.keys: list[str] = []
+        self.names: list[str] = []
         self.done = threading.Event()
         self._last = last
         self._raises = raises or ValueError("4111111111111111 is no article")
         self._failures = failures
 
     def __call__(self, event: Event) -> None:
-        self.keys.append(event.key)
-        if self._failures.get(event.key, 0):
-            self._failures[event.key] -= 1
+        name = name_of(event)
+        self.names.append(name)
+        if self._failures.get(name, 0):
+            self._failures[name] -= 1
             raise self._raises
-        if event.key == self._last:
+        if name == self._last:
             self.done.set()
 
 
@@ -111,12 +113,18 @@ def test_events_are_handed_over_in_order_and_tried_again_in_their_trace(
     with loop(handler).running():
         assert handler.done.wait(20)
 
-    assert handler.keys == ["A1", "A1", "A2"]
+    assert handler.names == ["A1", "A1", "A2"]
+    partition = str(zlib.crc32(b"K1") % PARTITIONS)
     processed = recorder.named("process order.placed")
     assert [span.status.is_ok for span in processed] == [False, True, True]
     for span in processed:
         recorder.assert_child(span, of="order")
-        assert (span.attributes or {})["messaging.consumer.group.name"] == "shop"
+        attributes = span.attributes or {}
+        assert attributes["messaging.consumer.group.name"] == "shop"
+        assert attributes["messaging.destination.name"] == "order"
+        assert attributes["messaging.destination.partition.id"] == partition
+    offsets = [(span.attributes or {})["messaging.kafka.offset"] for span in processed]
+    assert offsets == [2, 2, 3]
     assert bus.left() == []
 
 
@@ -141,10 +149,14 @@ class Troubled:
     system, group = "memory", "one"
 
     def __init__(self, events: Sequence[Event]) -> None:
-        self.left = [Delivery(event, number) for number, event in enumerate(events)]
+        partition = Partition("memory", 0)
+        self.left = [
+            Delivery(event, Place(partition, number)) for number, event in enumerate(events)
+        ]
         self.raises = {"poll": 2, "commit": 2}
         self.committed: list[Delivery] = []
         self.done = threading.Event()
+        self.closed = threading.Event()
 
     def _trouble(self, step: str) -> None:
         if self.raises[step]:
@@ -157,14 +169,18 @@ class Troubled:
             self.done.wait(timeout_s)
         return [*self.left]
 
-    def commit(self, delivery: Delivery) -> None:
+    def commit(self, deliveries: Sequence[Delivery]) -> None:
         self._trouble("commit")
-        self.committed.append(delivery)
-        self.left.remove(delivery)
+        self.committed += deliveries
+        self.left = [it for it in self.left if it not in deliveries]
         if not self.left:
             self.done.set()
 
-    def close(self) -> None: ...
+    def lag(self) -> int | None:
+        return len(self.left)
+
+    def close(self) -> None:
+        self.closed.set()
 
 
 def test_the_loop_survives_an_engine_that_raises(bus: Bus, tracer: Tracer) -> None:
@@ -174,9 +190,11 @@ def test_the_loop_survives_an_engine_that_raises(bus: Bus, tracer: Tracer) -> No
     loop = EventLoop(consumer, {PLACED: handled.append}, tracer, bus.publisher)
     with loop.running():
         assert consumer.done.wait(20)
-    assert [event.key for event in handled] == ["A0", "A0", "A0", "A1", "A2"]
+    # Twice they could not be committed after they were handled.
+    assert [event.key for event in handled] == ["A0", "A1", "A2"] * 3
     assert [delivery.event for delivery in consumer.committed] == events
     assert consumer.raises == {"poll": 0, "commit": 0}
+    assert consumer.closed.is_set()
 
 
 def test_a_loop_whose_engine_stays_away_stops_at_once(bus: Bus, tracer: Tracer) -> None:
@@ -196,10 +214,10 @@ def test_after_a_failed_commit_it_polls_again(bus: Bus, loop: MakeLoop) -> None:
     handled: list[str] = []
 
     def handle(event: Event) -> None:
-        handled.append(event.key)
+        handled.append(name_of(event))
         if handled == ["A1", "A1"]:
             again.set()
-        if event.key == "A2":
+        if name_of(event) == "A2":
             done.set()
 
     bus.publish("A1")
@@ -220,13 +238,75 @@ def test_a_poison_event_is_given_up_and_holds_up_no_other_for_ever(
     with running.running():
         assert handler.done.wait(20)
 
-    assert handler.keys == ["A1"] * 3 + ["A2"]
+    assert handler.names == ["A1"] * 3 + ["A2"]
     assert bus.left("another") == [(PLACED, "A1"), (PLACED, "A2"), (DEAD, "A1")]
     assert running.state.shown()["deadLetters"] == {DEAD: 1}
     group = {"messaging__consumer__group__name": "shop"}
     assert counted.value("example.events.dead_letters", **group) == 1
     assert counted.value("example.events.failures", error__type="ValueError", **group) == 2
     assert counted.value("example.events.backing_off", **group) == 0
+
+
+def test_an_event_holds_up_no_other_partition(bus: Bus, loop: MakeLoop) -> None:
+    # Were it not so, A1 would have to be given up first.
+    handler = Handler("B1", CallFailed("orders: ConnectError"), A1=10**6)
+    bus.publish("A1", "A2")
+    bus.publish("B1", key="K2")
+    with loop(handler).running():
+        assert handler.done.wait(20)
+    assert set(handler.names) == {"A1", "B1"}
+    assert bus.left() == [(PLACED, "A1"), (PLACED, "A2")]
+
+
+def test_what_was_handled_is_noted_while_a_long_batch_goes_on(
+    bus: Bus, loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("example_app.events.loop._COMMIT_EVERY_S", 0.0)
+    left: list[list[tuple[str, str]]] = []
+    done = threading.Event()
+
+    def handle(_event: Event) -> None:
+        left.append(bus.left())
+        if len(left) == 3:
+            done.set()
+
+    bus.publish("A1", "A2", "A3")
+    with loop(handle).running():
+        assert done.wait(20)
+    assert [len(it) for it in left] == [3, 2, 1]
+
+
+def test_loops_are_stopped_together(bus: Bus, tracer: Tracer) -> None:
+    """Each one ends only after all were told to."""
+    stopping = threading.Barrier(3)
+
+    class Waits(Troubled):
+        def close(self) -> None:
+            stopping.wait(20)
+
+    loops = [EventLoop(Waits([]), {}, tracer, bus.publisher) for _ in range(3)]
+    with together(loops):
+        pass
+    assert not stopping.broken
+
+
+def test_health_and_metrics_tell_how_many_events_wait(
+    bus: Bus, loop: MakeLoop, counted: "Figures", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("example_app.events.loop._LOOK_AT_LAG_EVERY_S", 0.0)
+    seen: list[tuple[object, float]] = []
+    done = threading.Event()
+
+    def handle(_event: Event) -> None:
+        seen.append((running.state.shown()["lag"], counted.value("example.events.lag")))
+        if len(seen) == 2:
+            done.set()
+
+    bus.publish("A1", "A2")
+    running = loop(handle)
+    with running.running():
+        assert done.wait(20)
+    assert seen == [(2, 2.0), (2, 2.0)]
 
 
 def test_an_event_that_waits_for_a_neighbour_is_not_given_up_so_soon(
@@ -236,7 +316,7 @@ def test_an_event_that_waits_for_a_neighbour_is_not_given_up_so_soon(
     bus.publish("A1")
     with loop(handler).running():
         assert handler.done.wait(20)
-    assert handler.keys == ["A1"] * 5
+    assert handler.names == ["A1"] * 5
     assert bus.left("another") == [(PLACED, "A1")]
 
 
@@ -254,13 +334,13 @@ def test_dead_letters_are_replayed_once_for_the_group_that_gave_them_up(
     mended, other = Handler("A1"), Handler("A9")
     bus.publish("A9")
     with (
-        closing(SqliteConsumer(bus.path, "other")) as elsewhere,
+        closing(SqliteConsumer(bus.path, "other", [PLACED])) as elsewhere,
         loop(mended).running(),
         EventLoop(elsewhere, {PLACED: other}, tracer, bus.publisher).running(),
     ):
         assert mended.done.wait(20)
         assert other.done.wait(20)
-    assert other.keys == ["A1", "A2", "A9"]
+    assert other.names == ["A1", "A2", "A9"]
 
     assert main([*data, "--replay", DEAD]) == 0
     assert capsys.readouterr().out == f"0 events of {DEAD} were published again\n"

@@ -30,12 +30,13 @@ class LatencyChart:
     """Durations over time; the scale of durations is logarithmic.
 
     :param lines: height in pixels and label of each power of ten.
+    :param first: when the first began, in ns since 1970; `last` the last.
     """
 
     dots: Sequence[Dot]
     lines: Sequence[tuple[float, str]]
-    first: str
-    last: str
+    first: int
+    last: int
 
 
 def latency_chart(summaries: Sequence[Summary]) -> LatencyChart | None:
@@ -65,7 +66,7 @@ def latency_chart(summaries: Sequence[Summary]) -> LatencyChart | None:
         (height(10**power), display.duration(10**power))
         for power in range(low, high + 1, max(1, (high - low) // 3))
     ]
-    return LatencyChart(dots, lines, display.clock(first)[:8], display.clock(last)[:8])
+    return LatencyChart(dots, lines, first, last)
 
 
 @dataclass(frozen=True, slots=True)

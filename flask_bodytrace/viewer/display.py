@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -35,6 +35,12 @@ def _three_digits(number: float) -> str:
 def clock(nanos: int) -> str:
     """Local time of day, to the millisecond."""
     return _local(nanos).strftime("%H:%M:%S.") + f"{nanos // 10**6 % 1000:03}"
+
+
+def iso(nanos: int) -> str:
+    """Date and time as ISO 8601 has them, in UTC, to the millisecond."""
+    at = datetime.fromtimestamp(nanos // 10**9, timezone.utc)
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{nanos // 10**6 % 1000:03}Z"
 
 
 def day(nanos: int) -> str:

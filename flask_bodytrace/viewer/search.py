@@ -35,6 +35,8 @@ class Filter:
     :param text: words, as `terms_of` reads them.
     :param status: ``ok``, ``error``, a status code or a class such as ``4xx``.
     :param minimum: duration in ns.
+    :param since: ns since 1970: the earliest start.
+    :param until: the latest start; 0 for any.
     :param sort: a column; with ``-`` in front, from the largest down. Empty: the latest first.
     """
 
@@ -44,6 +46,8 @@ class Filter:
     minimum: int = 0
     given_minimum: str = ""
     sort: str = ""
+    since: int = 0
+    until: int = 0
 
     @classmethod
     def read(cls, arguments: Mapping[str, str]) -> Filter:
@@ -60,6 +64,8 @@ class Filter:
             minimum=int(float(match[1]) * _UNITS[match[2]]) if match else 0,
             given_minimum=given if match else "",
             sort=sort if known else "",
+            since=_moment(arguments.get("since", "")),
+            until=_moment(arguments.get("until", "")),
         )
 
     def query(self, **changes: object) -> str:
@@ -70,6 +76,8 @@ class Filter:
             "status": self.status,
             "min": self.given_minimum,
             "sort": self.sort,
+            "since": self.since // 10**6 or "",
+            "until": self.until // 10**6 or "",
             **changes,
         }
         return urlencode({name: value for name, value in found.items() if value}, errors="replace")
@@ -89,7 +97,9 @@ class Filter:
 
     def __bool__(self) -> bool:
         """Whether anything is filtered."""
-        return bool(self.text or self.service or self.status or self.minimum)
+        return bool(
+            self.text or self.service or self.status or self.minimum or self.since or self.until
+        )
 
     def of(self, store: TraceStore, summaries: Sequence[Summary]) -> list[Summary]:
         """Those of `summaries` that match, in the order that is wanted."""
@@ -110,6 +120,8 @@ class Filter:
     def _matches(self, summary: Summary) -> bool:
         return (
             summary.duration >= self.minimum
+            and summary.start >= self.since
+            and (not self.until or summary.start <= self.until)
             and (not self.service or self.service in summary.services)
             and (not self.status or self._has_status(summary))
         )
@@ -121,6 +133,11 @@ class Filter:
         if self.status.endswith("xx"):
             return found[:1] == self.status[0]
         return found == self.status
+
+
+def _moment(text: str) -> int:
+    """Milliseconds since 1970, as browsers count, in ns; 0 for what is none."""
+    return int(text) * 10**6 if re.fullmatch(r"[0-9]{1,13}", text) else 0
 
 
 def find_spans(trace: Trace, text: str) -> list[str]:

@@ -18,7 +18,20 @@ from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.receiver import receive
 from flask_bodytrace.viewer.store import TraceStore
 
-from . import changes, events, files, login, service_map, span, take_away, trace, traces
+from . import (
+    changes,
+    compare,
+    events,
+    files,
+    flame,
+    login,
+    routes,
+    service_map,
+    span,
+    take_away,
+    trace,
+    traces,
+)
 from .site import Site, Visit
 
 if TYPE_CHECKING:
@@ -41,7 +54,11 @@ _ONE = "/trace/<trace_id>"
 _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/", "traces", traces.traces),
     ("/map", "map", service_map.service_map),
+    ("/routes", "routes", routes.routes),
+    ("/routes/flame", "flame_route", flame.of_route),
+    ("/compare", "compare", compare.side_by_side),
     (_ONE, "trace", trace.trace),
+    (f"{_ONE}/flame", "flame", flame.of_trace),
     (f"{_ONE}/find.json", "find", trace.find),
     (f"{_ONE}/span/<span_id>", "span", span.span),
     (f"{_ONE}/export", "export", take_away.take_away),

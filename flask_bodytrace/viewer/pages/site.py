@@ -42,6 +42,7 @@ class Site:
             "duration": display.duration,
             "clock": display.clock,
             "day": display.day,
+            "iso": display.iso,
             "text": display.text,
             "embedded": _embedded,
             "asking": lambda pair: asking_for(*pair),

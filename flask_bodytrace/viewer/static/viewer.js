@@ -1,5 +1,6 @@
 // Keys, copying, and live updates. Every page works without this file.
 
+import "./chart.js";
 import { startLive } from "./live.js";
 import { t } from "./words.js";
 import { waterfall } from "./waterfall.js";
@@ -64,7 +65,8 @@ const keys = {
   n: () => go(main.dataset.next),
   p: () => go(main.dataset.previous),
   t: () => go(document.querySelector(".brand").href),
-  m: () => go(document.querySelector("nav a:nth-child(2)")?.href),
+  r: () => go(document.querySelector("[data-page=routes]")?.href),
+  m: () => go(document.querySelector("[data-page=map]")?.href),
   l: () => document.querySelector("[data-live]")?.click(),
   "/": () => {
     const search = document.querySelector("[data-search]");

@@ -14,7 +14,7 @@ FUZZ ?= 2000 0
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
-	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5')"
+	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5', '--workers 2 --compare')"
 	@echo "make test    run the tests"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"

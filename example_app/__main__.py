@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, TRACINGS, VIEWER, replay
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
 from example_app.failures import TemporarilyUnavailable
 from example_app.load.run import Load, drive
 from example_app.stopping import stop_signals
@@ -40,9 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     load.add_argument("--seconds", type=float, default=default.seconds, help="(%(default)s)")
     load.add_argument("--customers", type=int, default=default.customers, help="(%(default)s)")
     load.add_argument(
-        "--compare", action="store_true", help="without tracing, with OpenTelemetry's, with ours"
+        "--compare", action="store_true", help="with our tracing, OpenTelemetry's, and none"
     )
-    load.add_argument("--rounds", type=int, default=1, help="of --compare (%(default)s)")
+    load.add_argument("--rounds", type=int, default=1, help="of --compare, in turn (%(default)s)")
     load.add_argument("--kills", type=int, default=default.kills, help="kill -9 so many services")
     options = parser.parse_args(arguments)
     if options.service:
@@ -72,7 +72,7 @@ def run_system(options: argparse.Namespace) -> int:
         kills=options.kills,
     )
     if options.load and options.compare:
-        return compare(load, options.workers, options.rounds)
+        return compare_and_check(load, options.workers, options.rounds)
     if options.demo or options.load:
         with (
             tempfile.TemporaryDirectory() as data,
@@ -147,19 +147,16 @@ def drive_and_check(system: System, wanted: Load) -> int:
     return 1 if problems else 0
 
 
-def compare(wanted: Load, workers: int, rounds: int) -> int:
+def compare_and_check(wanted: Load, workers: int, rounds: int) -> int:
     """Drive the same load on systems that differ in who traces them; 1 if an order was lost."""
-    from example_app.load.compare import events_table, measure, table
+    from example_app.load.compare import compare, events_table, table
     from example_app.load.ledger import NotSettled
 
-    runs = []
-    # In turn, so that what else the machine does hits all alike.
-    for tracing in [*TRACINGS] * rounds:
-        try:
-            runs.append(measure(tracing, workers, wanted))
-        except NotSettled as error:
-            print(f"not settled, traced by {tracing}: {error}", file=sys.stderr)
-            return 1
+    try:
+        runs = compare(workers, wanted, rounds)
+    except NotSettled as error:
+        print(f"not settled: {error}", file=sys.stderr)
+        return 1
     print(*table(runs), "", *events_table(runs), sep="\n")
     problems = [problem for run in runs for problem in run.problems]
     print(*problems[:20], f"{len(problems)} orders lost or doubled", sep="\n")

@@ -192,7 +192,13 @@ class Surroundings:
         self, service: str, work: Callable[[], AbstractContextManager[Mapping[str, LoopState]]]
     ) -> Duty:
         """What one of a service's processes on this machine does."""
-        duty = Duty(self.data / "locks" / f"{service}.lock", work)
+        return Duty(self.data / "locks" / f"{service}.lock", work)
+
+    def loops(
+        self, service: str, work: Callable[[], AbstractContextManager[Mapping[str, LoopState]]]
+    ) -> Duty:
+        """A service's relay or event loops, in one of its processes on this machine."""
+        duty = self.duty(service, work)
         observe_duty(duty)
         return duty
 
@@ -258,7 +264,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
         for part in (inventory, payments, store, audit_log):
             parts.enter_context(closing(part))
-        duty = around.duty(ORDERS, lambda: around.relay(store.outboxes, tracer))
+        duty = around.loops(ORDERS, lambda: around.relay(store.outboxes, tracer))
         observe_backlog(duty, lambda: store.unpublished().value)
         app.register_blueprint(
             order_routes(
@@ -303,7 +309,7 @@ def inventory(around: Surroundings) -> Iterator[Flask]:
     tracer = around.tracer(INVENTORY)
     grpc_address = "{}:{}".format(*around.listening(INVENTORY_GRPC))
     with closing(SqliteStock(around.data / "inventory.db", CATALOGUE, tracer)) as stock:
-        duty = around.duty(INVENTORY, lambda: around.events(INVENTORY, handlers(stock), tracer))
+        duty = around.loops(INVENTORY, lambda: around.events(INVENTORY, handlers(stock), tracer))
         app.register_blueprint(inventory_routes(stock))
         app.register_blueprint(
             health_routes(loops=duty.report, checks={"database": lambda: stock.levels([])})
@@ -328,7 +334,7 @@ def payments(around: Surroundings) -> Iterator[Flask]:
         closing(GuardedHttp(directory, tracer, Breaker(ORDERS, rules.read()[ORDERS]))) as orders,
     ):
         handled = handlers(provider, charges, orders, around.payment_key)
-        duty = around.duty(PAYMENTS, lambda: around.events(PAYMENTS, handled, tracer))
+        duty = around.loops(PAYMENTS, lambda: around.events(PAYMENTS, handled, tracer))
         app.register_blueprint(payment_routes(provider, charges))
         app.register_blueprint(
             health_routes(loops=duty.report, checks={"database": lambda: charges.outcome("", "")})
@@ -347,7 +353,7 @@ def fulfilment(around: Surroundings) -> Iterator[Flask]:
     app = around.service(FULFILMENT)
     tracer = around.tracer(FULFILMENT)
     with closing(SqliteShipments(around.data / "fulfilment.db", tracer)) as shipments:
-        duty = around.duty(
+        duty = around.loops(
             FULFILMENT, lambda: around.events(FULFILMENT, handlers(shipments), tracer)
         )
         app.register_blueprint(fulfilment_routes(shipments))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-STOP_S = 4
+STOP_S = 3
 """Seconds that an orderly stop may take; five are promised."""
 
 _log = logging.getLogger(__name__)

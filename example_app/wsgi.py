@@ -39,12 +39,12 @@ class Service:
         self._parts = ExitStack()
         metrics = Exposition()
         around = Surroundings.from_environment()
+        # Python waits for all threads before it calls what is registered with atexit, so those of
+        # the service have to be told before; also if it comes up in part only.
+        threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()
         app = self._parts.enter_context(SERVICES[name](around))
         self._app: WSGIApplication = metrics.beside(app)
         self._parts.enter_context(around.announced(name))
-        # Python waits for all threads before it calls what is registered with atexit, so those of
-        # the service have to be told before.
-        threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""

@@ -1,18 +1,19 @@
-"""The same load on fresh systems that differ in who traces them."""
+"""The same load on systems side by side, that differ in who traces them."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from example_app.bootstrap import FULFILMENT, INVENTORY, PAYMENTS, SERVICES
+from example_app.bootstrap import FULFILMENT, INVENTORY, PAYMENTS, SERVICES, TRACINGS
 from example_app.load.cpu import seconds_of
 from example_app.load.ledger import Ledger
 from example_app.load.run import Load, Outcome, drive
@@ -31,11 +32,11 @@ _WARM_UP = Load(orders=50, seconds=20, customers=4)
 
 @dataclass(frozen=True)
 class Measured:
-    """One run.
+    """What came of one system's load.
 
     :ivar tracing: who traced it.
     :ivar settled: number of orders that were paid and shipped.
-    :ivar settle_s: how long that took after the last order was sent, in seconds.
+    :ivar settle_s: how long that took beyond the time in which they were sent, in seconds.
     :ivar cpu_ms: processor time that each service spent for one order, in milliseconds.
     :ivar handle_ms: how long each group took for an event, in milliseconds on average.
     :ivar problems: a sentence for each order that was lost or doubled.
@@ -50,27 +51,66 @@ class Measured:
     problems: Sequence[str]
 
 
-def measure(tracing: str, workers: int, wanted: Load) -> Measured:
-    """Start a system, let it get warm, drive the load, and wait until every order is settled.
+def compare(workers: int, wanted: Load, rounds: int) -> list[Measured]:
+    """Drive the load on systems side by side, in turn, so that all meet the same machine.
 
+    :param wanted: of each system, over all rounds.
     :raises NotSettled: nothing has changed for a minute.
     """
-    with (
-        tempfile.TemporaryDirectory() as data,
-        running(Path(data), ANY_PORTS, workers=workers, tracing=tracing) as system,
-        closing(Ledger(system)) as ledger,
-    ):
-        drive(system, _WARM_UP)
-        before, spent = ledger.settle()["shipments"], _cpu(system)
-        outcome = drive(system, wanted)
+    with ExitStack() as stack:
+        trials = [_Trial(tracing, workers, stack) for tracing in TRACINGS]
+        for _ in range(rounds):
+            for trial in trials:
+                trial.run(replace(wanted, seconds=wanted.seconds / rounds))
+        return [trial.measured() for trial in trials]
+
+
+class _Trial:
+    """One system, running until the stack is closed."""
+
+    def __init__(self, tracing: str, workers: int, stack: ExitStack) -> None:
+        self._tracing = tracing
+        data = stack.enter_context(tempfile.TemporaryDirectory())
+        self._system = stack.enter_context(
+            running(Path(data), ANY_PORTS, workers=workers, tracing=tracing)
+        )
+        self._ledger = stack.enter_context(closing(Ledger(self._system)))
+        drive(self._system, _WARM_UP)
+        self._before = self._ledger.settle()["shipments"]
+        self._spent = self._cpu()
+        self._settled = self._before
+        self._settle_s = 0.0
+        self._outcomes: list[Outcome] = []
+
+    def run(self, wanted: Load) -> None:
+        """Drive some load, and wait until what it has ordered is settled."""
+        self._outcomes.append(drive(self._system, wanted))
         ended = time.monotonic()
-        settled = ledger.settle()["shipments"] - before
-        settle_s = time.monotonic() - ended
+        self._settled = self._ledger.settle()["shipments"]
+        self._settle_s += time.monotonic() - ended
+
+    def measured(self) -> Measured:
+        """Return what came of it all."""
+        outcome = Outcome(
+            [attempts for outcome in self._outcomes for attempts in outcome.sent],
+            sum(outcome.seconds for outcome in self._outcomes),
+            Counter(),
+        )
         each = max(len(outcome.accepted), 1)
-        cpu_ms = {name: 1000 * (it - spent[name]) / each for name, it in _cpu(system).items()}
-        handle_ms = {name: _handle_ms(system, name) for name in GROUPS}
-        problems = list(ledger.problems(outcome.accepted))
-    return Measured(tracing, outcome, settled, settle_s, cpu_ms, handle_ms, problems)
+        return Measured(
+            tracing=self._tracing,
+            outcome=outcome,
+            settled=self._settled - self._before,
+            settle_s=self._settle_s,
+            cpu_ms={
+                name: 1000 * (it - self._spent[name]) / each for name, it in self._cpu().items()
+            },
+            handle_ms={name: _handle_ms(self._system, name) for name in GROUPS},
+            problems=list(self._ledger.problems(outcome.accepted)),
+        )
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: seconds_of(self._system.pid(name)) for name in SERVICES}
 
 
 def table(runs: Sequence[Measured]) -> Iterator[str]:
@@ -110,7 +150,3 @@ def _handle_ms(system: System, group: str) -> float:
                 if kind in totals:
                     totals[kind] += sample.value
     return 1000 * totals["sum"] / totals["count"] if totals["count"] else float("nan")
-
-
-def _cpu(system: System) -> dict[str, float]:
-    return {name: seconds_of(system.pid(name)) for name in SERVICES}

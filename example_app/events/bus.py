@@ -108,7 +108,7 @@ class Consumer(Protocol):
 
         :raises Exception: that is not noted, or not of all: the engine is away, or the partition
             was given to another member meanwhile, as this one has not polled for too long. What is
-            not noted is delivered again, to this member or to that other one.
+            not noted in the end is delivered again, to this member or to that other one.
         """
 
     def lag(self) -> int | None:

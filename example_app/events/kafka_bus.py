@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +36,9 @@ _ACKNOWLEDGED_S = 4.0
 
 _SERVE_S = 0.01
 _ASK_S = 1.0
+"""So long is waited for an answer of brokers that did not answer before."""
+
+_REBALANCING = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION}
 _ID, _TYPE = "ce_id", "ce_type"
 _OURS = {"ce_specversion": "1.0", "ce_source": "/example_app", "content-type": "application/json"}
 # It would tell of each attempt to reach a broker; `error_cb` tells what is wrong.
@@ -175,6 +178,8 @@ class KafkaConsumer:
         self._in_doubt = False
         # Of what was delivered: the first that is not done, and the first not delivered.
         self._open: dict[Partition, tuple[int, int]] = {}
+        # What is done and not noted: the first offset behind it.
+        self._late: dict[Partition, int] = {}
         self._at_end: set[Partition] = set()
 
     def poll(self, timeout_s: float) -> Sequence[Delivery]:
@@ -184,6 +189,9 @@ class KafkaConsumer:
         """
         with _named():
             self._join()
+            if not self._in_doubt:
+                with suppress(KafkaException):
+                    self._note_late()
             self._go_back()
             found: list[Delivery] = []
             deadline = time.monotonic() + timeout_s
@@ -216,7 +224,7 @@ class KafkaConsumer:
             # It may not be ours any more. Whoever joins begins with what was committed last.
             self._has_joined = False
             self._consumer.unsubscribe()
-            self._forget(self._consumer, [])
+            self._late.clear()
             raise
         finally:
             self._open.clear()
@@ -242,24 +250,32 @@ class KafkaConsumer:
     def commit(self, deliveries: Sequence[Delivery]) -> None:
         """Note that these are done, and in their partitions all before them.
 
+        While members come and go, brokers take it only with a later `poll`; until then they are
+        done all the same, as long as their partition is this member's.
+
         :raises BusUnavailable: no broker answers, or the partition is another member's by now.
         """
-        if not deliveries:
-            return
-        after: dict[Partition, int] = {}
         for _, (partition, offset) in deliveries:
-            after[partition] = max(after.get(partition, 0), offset + 1)
+            done = max(self._late.get(partition, 0), offset + 1)
+            self._late[partition] = done
+            _, last = self._open.pop(partition, (done, done))
+            if done < last:
+                self._open[partition] = done, last
         with _named():
-            offsets = [TopicPartition(*partition, offset) for partition, offset in after.items()]
-            for noted in self._consumer.commit(offsets=offsets, asynchronous=False) or []:
-                if noted.error is not None:
-                    raise KafkaException(noted.error)
-        for partition, offset in after.items():
-            _, last = self._open.get(partition, (offset, offset))
-            if offset < last:
-                self._open[partition] = offset, last
-            else:
-                self._open.pop(partition, None)
+            try:
+                self._note_late()
+            except KafkaException as error:
+                if error.args[0].code() not in _REBALANCING:
+                    raise
+
+    def _note_late(self) -> None:
+        if self._late:
+            offsets = [TopicPartition(*partition, done) for partition, done in self._late.items()]
+            noted = self._consumer.commit(offsets=offsets, asynchronous=False) or []
+            errors = [it.error for it in noted if it.error is not None]
+            if errors:
+                raise KafkaException(errors[0])
+            self._late.clear()
 
     def lag(self) -> int | None:
         """Return how many events of the member's partitions are not done; None if unknown."""
@@ -285,10 +301,14 @@ class KafkaConsumer:
         for it in partitions:
             partition = Partition(it.topic, it.partition)
             self._open.pop(partition, None)
+            self._late.pop(partition, None)
             self._at_end.discard(partition)
 
     def close(self) -> None:
         """Leave the group."""
+        if not self._in_doubt:
+            with suppress(KafkaException):
+                self._note_late()
         self._consumer.close()
 
 
@@ -305,10 +325,10 @@ class _Topics:
         if not wanted:
             return
         admin = AdminClient({**self._settings.common(), **_QUIET}, logger=_log)
-        missing = wanted - {*admin.list_topics(timeout=_ASK_S).topics}
+        missing = wanted - {*admin.list_topics(timeout=_ACKNOWLEDGED_S).topics}
         if missing:
             new = [NewTopic(name, PARTITIONS) for name in sorted(missing)]
-            for made in admin.create_topics(new, request_timeout=_ASK_S).values():
+            for made in admin.create_topics(new, request_timeout=_ACKNOWLEDGED_S).values():
                 try:
                     made.result()
                 except KafkaException as error:

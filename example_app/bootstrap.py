@@ -249,7 +249,6 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.inventory_client import InventoryClient
     from example_app.orders.moving import router
     from example_app.orders.payments_client import PaymentsClient
-    from example_app.orders.sqlite_store import SqliteOrderStore
     from example_app.orders.views import Parts, order_routes
 
     app = around.service(ORDERS)
@@ -260,7 +259,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
             INVENTORY_GRPC, directory, tracer, Breaker(INVENTORY, allowed[INVENTORY])
         )
         payments = GuardedHttp(directory, tracer, Breaker(PAYMENTS, allowed[PAYMENTS]))
-        store = SqliteOrderStore(around.orders, tracer, router(around.orders))
+        store = around.engines.order_store(around.orders, tracer, router(around.orders))
         audit_log = FileAuditLog(around.data / "audit" / "orders.jsonl")
         for part in (inventory, payments, store, audit_log):
             parts.enter_context(closing(part))

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from opentelemetry.trace import Tracer
+
     from example_app.cache.store import Cache
     from example_app.discovery.directory import Directory
     from example_app.events.bus import Consumer, Publisher
+    from example_app.orders.shards import Router
+    from example_app.orders.sql_store import SqlOrderStore
 
 MEMBERS = 4
 """So many threads of a process handle a group's events, each those of its own partitions."""
@@ -35,11 +39,14 @@ class Engines:
         ``consul://:token@host:port``.
     :ivar cache_server: any server of a Redis Cluster, as ``redis://host:port``.
     :ivar bus: Kafka's brokers, as ``kafka://host:port,host:port``; see `kafka_settings`.
+    :ivar databases: MariaDB's servers for the orders, as ``mysql+pymysql://user:password@host:port``
+        each, separated by commas; their order stays.
     """
 
     directory: str = ""
     cache_server: str = ""
     bus: str = ""
+    databases: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking the servers.
@@ -73,6 +80,21 @@ class Engines:
 
             return ConsulDirectory(self.directory)
         return StaticDirectory(services)
+
+    def order_store(self, folder: Path, tracer: Tracer, router: Router) -> SqlOrderStore:
+        """Where orders are kept.
+
+        :param folder: of the files, for where there is no server.
+        :raises DatabaseUnavailable: one of the databases cannot be opened.
+        :raises ValueError: `databases` names what is no server.
+        """
+        if self.databases:
+            from example_app.orders.mariadb_store import MariadbOrderStore
+
+            return MariadbOrderStore(self.databases, tracer, router)
+        from example_app.orders.sqlite_store import SqliteOrderStore
+
+        return SqliteOrderStore(folder, tracer, router)
 
     def cache(self, data: Path) -> Cache:
         """What services keep for a while.

@@ -15,5 +15,9 @@ class DatabaseUnavailable(TemporarilyUnavailable):
     """A database is locked, broken or gone; the message names its file, for the log only."""
 
 
+class Again(TemporarilyUnavailable):
+    """A transaction was undone for another one's sake; done again it may succeed."""
+
+
 class BusUnavailable(TemporarilyUnavailable):
     """The bus takes nothing, or gives nothing, at the moment."""

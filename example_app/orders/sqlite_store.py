@@ -1,87 +1,26 @@
-"""Orders in eight SQLite files of sixteen tables each; the outbox is in the order's own file."""
+"""Orders in eight SQLite files."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any
-
-import msgspec
-from sqlalchemy import (
-    JSON,
-    Column,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    func,
-    literal,
-    select,
-    union_all,
-)
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import IntegrityError
+from typing import TYPE_CHECKING
 
 from example_app import sqlite
-from example_app.orders.audit import BodyRecord
-from example_app.orders.order import from_json
-from example_app.orders.scatter import Scatter
-from example_app.orders.shards import DATABASES, Router, tables_of
-from example_app.orders.sqlite_outbox import SqliteOutbox
-from example_app.orders.store import (
-    DuplicateOrder,
-    Gathered,
-    Status,
-    StoredOrder,
-    UnknownOrder,
-)
-from example_app.statements import Statements
+from example_app.orders.shards import DATABASES
+from example_app.orders.sql_store import ANSWER_S, Database, SqlOrderStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from opentelemetry.trace import Tracer
 
-    from example_app.events.event import Event
-    from example_app.orders.shards import Shard
-
-_ANSWER_S = 5.0
-"""How long all databases may take to answer what all are asked."""
+    from example_app.orders.shards import Router
 
 
-class _Database:
-    """One file: its tables, and its outbox."""
-
-    def __init__(self, folder: Path, name: str, tracer: Tracer) -> None:
-        self.name = name
-        self.engine = sqlite.engine(folder / f"{name}.db")
-        self.statements = Statements(tracer, name)
-        metadata = MetaData()
-        self.tables = {table: _orders(table, metadata) for table in tables_of(name)}
-        self.outbox = SqliteOutbox(name, self.engine, metadata)
-        sqlite.create(metadata, self.engine)
-
-
-def _orders(name: str, metadata: MetaData) -> Table:
-    return Table(
-        name,
-        metadata,
-        Column("order_id", String(64), primary_key=True),
-        Column("user_id", String(64), primary_key=True, index=True),
-        Column("items", JSON, nullable=False),
-        Column("total", Integer, nullable=False),
-        Column("status", String(16), nullable=False),
-        Column("body_size", Integer, nullable=False),
-        Column("body_sha256", String(64), nullable=False),
-    )
-
-
-class SqliteOrderStore:
+class SqliteOrderStore(SqlOrderStore):
     """An `OrderStore` in the files ``db-order-01.db`` to ``-08.db`` of `folder`.
 
     They are made if they are not there.
 
-    :param answer_s: how long all databases may take to answer what all are asked, in seconds.
     :raises DatabaseUnavailable: one cannot be opened.
     """
 
@@ -90,169 +29,11 @@ class SqliteOrderStore:
         folder: Path,
         tracer: Tracer,
         router: Router | None = None,
-        answer_s: float = _ANSWER_S,
+        answer_s: float = ANSWER_S,
     ) -> None:
-        self._router = router or Router()
-        self._databases = {name: _Database(folder, name, tracer) for name in DATABASES}
-        self._scatter = Scatter(self._databases, answer_s)
-
-    def add(self, stored: StoredOrder, event: Event) -> None:
-        """Keep a new order and its event; `DuplicateOrder` if its user has one of its id."""
-        order = stored.order
-        database, table = self._shard(order.user_id)
-        row = table.insert().values(
-            order_id=order.order_id,
-            user_id=order.user_id,
-            items=msgspec.to_builtins(order.items),
-            total=stored.total,
-            status=stored.status.value,
-            body_size=stored.body.size,
-            body_sha256=stored.body.sha256,
-        )
-        with database.statements.span("INSERT", table.name), database.engine.begin() as connection:
-            try:
-                connection.execute(row)
-            except IntegrityError:
-                raise DuplicateOrder(order.order_id) from None
-            database.outbox.keep(connection, event)
-        database.outbox.wake()
-
-    def get(self, user_id: str, order_id: str) -> StoredOrder:
-        """Return one order; `UnknownOrder` if there is none of this id."""
-        database, table = self._shard(user_id)
-        query = _chosen(table).where(table.c.order_id == order_id, table.c.user_id == user_id)
-        with (
-            database.statements.span("SELECT", table.name),
-            database.engine.connect() as connection,
-        ):
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise UnknownOrder(order_id)
-        return _stored(row)
-
-    def find(self, order_id: str) -> Gathered[Sequence[StoredOrder]]:
-        """Return every user's order of this id."""
-
-        def ask(database: _Database) -> list[StoredOrder]:
-            query = union_all(
-                *(
-                    _chosen(table).where(table.c.order_id == order_id)
-                    for table in database.tables.values()
-                )
-            )
-            with (
-                database.statements.span("SELECT", "t_order_*"),
-                database.engine.connect() as connection,
-            ):
-                return [_stored(row) for row in connection.execute(query)]
-
-        asked = self._scatter.ask(ask)
-        return Gathered([stored for found in asked.value for stored in found], asked.unanswered)
-
-    def of_user(self, user_id: str, limit: int) -> Sequence[StoredOrder]:
-        """Return up to `limit` of a user's orders, by id."""
-        database, table = self._shard(user_id)
-        query = _chosen(table).where(table.c.user_id == user_id)
-        with (
-            database.statements.span("SELECT", table.name),
-            database.engine.connect() as connection,
-        ):
-            rows = connection.execute(query.order_by(table.c.order_id).limit(limit))
-            return [_stored(row) for row in rows]
-
-    def count(self) -> Gathered[Mapping[Status, int]]:
-        """Return the number of orders of each status."""
-
-        def ask(database: _Database) -> Counter[Status]:
-            query = union_all(
-                *(
-                    select(table.c.status, func.count()).group_by(table.c.status)
-                    for table in database.tables.values()
-                )
-            )
-            counted: Counter[Status] = Counter()
-            with (
-                database.statements.span("SELECT", "t_order_*"),
-                database.engine.connect() as connection,
-            ):
-                for status, number in connection.execute(query):
-                    counted[Status(status)] += number
-            return counted
-
-        asked = self._scatter.ask(ask)
-        return Gathered(sum(asked.value, Counter()), asked.unanswered)
-
-    def settle(self, user_id: str, order_id: str, status: Status, event: Event) -> bool:
-        """Change a placed order's status and keep `event`; False if that was done before."""
-        database, table = self._shard(user_id)
-        own = (table.c.order_id == order_id, table.c.user_id == user_id)
-        change = (
-            table.update()
-            .where(*own, table.c.status == Status.PLACED.value)
-            .values(status=status.value)
-        )
-        with database.statements.span("UPDATE", table.name), database.engine.begin() as connection:
-            changed = bool(connection.execute(change).rowcount)
-            if changed:
-                database.outbox.keep(connection, event)
-            elif connection.execute(select(literal(1)).where(*own)).one_or_none() is None:
-                raise UnknownOrder(order_id)
-        if changed:
-            database.outbox.wake()
-        return changed
-
-    def copy(self, user_id: str, target: Shard) -> int:
-        """Copy a user's orders to where they are to be; return their number."""
-        source, table = self._shard(user_id)
-        with source.engine.connect() as connection:
-            rows = connection.execute(_chosen(table).where(table.c.user_id == user_id)).all()
-        database = self._databases[target.database]
-        if rows:
-            statement = insert(database.tables[target.table]).on_conflict_do_nothing()
-            with database.engine.begin() as connection:
-                connection.execute(statement, [dict(row._mapping) for row in rows])
-        return len(rows)
-
-    def remove_elsewhere(self, user_id: str) -> None:
-        """Remove a user's orders from every table but the one they are in."""
-        _, kept = self._shard(user_id)
-        for database in self._databases.values():
-            with database.engine.begin() as connection:
-                for table in database.tables.values():
-                    if table is not kept:
-                        connection.execute(table.delete().where(table.c.user_id == user_id))
-
-    @property
-    def outboxes(self) -> Sequence[SqliteOutbox]:
-        """The outbox of each database."""
-        return [database.outbox for database in self._databases.values()]
-
-    def unpublished(self) -> Gathered[int]:
-        """Return the number of events in the outboxes."""
-        asked = self._scatter.ask(lambda database: database.outbox.unpublished())
-        return Gathered(sum(asked.value), asked.unanswered)
-
-    def close(self) -> None:
-        """Close the files."""
-        self._scatter.close()
-        for database in self._databases.values():
-            database.engine.dispose()
-
-    def _shard(self, user_id: str) -> tuple[_Database, Table]:
-        shard = self._router.shard_of(user_id)
-        database = self._databases[shard.database]
-        return database, database.tables[shard.table]
-
-
-def _chosen(table: Table) -> Any:
-    return select(*table.c)
-
-
-def _stored(row: Any) -> StoredOrder:
-    order = {"orderId": row.order_id, "userId": row.user_id, "items": row.items}
-    return StoredOrder(
-        order=from_json(order),
-        status=Status(row.status),
-        body=BodyRecord(size=row.body_size, sha256=row.body_sha256),
-        total=row.total,
-    )
+        databases = {}
+        for name in DATABASES:
+            engine = sqlite.engine(folder / f"{name}.db")
+            databases[name] = Database(name, engine, tracer, "sqlite")
+            sqlite.create(databases[name].metadata, engine)
+        super().__init__(databases, router, answer_s)

@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -7,16 +9,21 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.trace import NoOpTracer
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from example_app.engines import Engines
 from example_app.events.event import PAID, PLACED, Event, new_event
+from example_app.failures import DatabaseUnavailable
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import Item, Order
 from example_app.orders.scatter import Scatter
 from example_app.orders.shards import DATABASES, Router
-from example_app.orders.sqlite_outbox import SqliteOutbox
+from example_app.orders.sql_outbox import SqlOutbox
+from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.sqlite_store import SqliteOrderStore
 from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
+from tests.example_app.mariadb_servers import Server, servers
 
 ORDER = Order(order_id="A1", user_id="U1", items=(Item("BOLT", 2), Item("NUT", 3)))
 STORED = StoredOrder(
@@ -24,8 +31,33 @@ STORED = StoredOrder(
 )
 
 
+@pytest.fixture(scope="module")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Server]]:
+    with servers(tmp_path_factory.mktemp("mariadb")) as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "mariadb"])
+def engines(request: pytest.FixtureRequest) -> Engines:
+    if request.param == "sqlite":
+        return Engines()
+    running: Sequence[Server] = request.getfixturevalue("mariadb")
+    with closing(mariadb_store(running)) as store:
+        for database in store._databases.values():
+            with database.engine.begin() as connection:
+                for table in database.metadata.sorted_tables:
+                    connection.execute(table.delete())
+    return Engines(databases=",".join(server.url for server in running))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteOrderStore]:
+def store(engines: Engines, tmp_path: Path) -> Iterator[SqlOrderStore]:
+    with closing(engines.order_store(tmp_path / "orders", NoOpTracer(), Router())) as store:
+        yield store
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[SqliteOrderStore]:
     with closing(SqliteOrderStore(tmp_path / "orders", NoOpTracer())) as store:
         yield store
 
@@ -38,26 +70,26 @@ def event(topic: str = PLACED, order_id: str = "A1") -> Event:
     return new_event(topic, order_id, {"orderId": order_id})
 
 
-def published(store: SqliteOrderStore) -> list[Event]:
+def published(store: SqlOrderStore) -> list[Event]:
     found: list[Event] = []
     for outbox in store.outboxes:
         outbox.drain(found.extend)
     return found
 
 
-def outbox_of(store: SqliteOrderStore, user_id: str) -> SqliteOutbox:
+def outbox_of(store: SqlOrderStore, user_id: str) -> SqlOutbox:
     database = Router().shard_of(user_id).database
     (outbox,) = (outbox for outbox in store.outboxes if outbox.name == database)
     return outbox
 
 
-def test_an_order_comes_back_as_it_was(store: SqliteOrderStore) -> None:
+def test_an_order_comes_back_as_it_was(store: SqlOrderStore) -> None:
     store.add(STORED, event())
 
     assert store.get("U1", "A1") == STORED
 
 
-def test_an_id_is_taken_once_by_a_user(store: SqliteOrderStore) -> None:
+def test_an_id_is_taken_once_by_a_user(store: SqlOrderStore) -> None:
     store.add(STORED, event())
 
     with pytest.raises(DuplicateOrder):
@@ -65,8 +97,8 @@ def test_an_id_is_taken_once_by_a_user(store: SqliteOrderStore) -> None:
     assert len(published(store)) == 1
 
 
-def test_an_order_is_in_its_users_table(store: SqliteOrderStore, tmp_path: Path) -> None:
-    store.add(STORED, event())
+def test_an_order_is_in_its_users_table(sqlite_store: SqliteOrderStore, tmp_path: Path) -> None:
+    sqlite_store.add(STORED, event())
 
     shard = Router().shard_of("U1")
     with closing(sqlite3.connect(tmp_path / "orders" / f"{shard.database}.db")) as connection:
@@ -76,7 +108,7 @@ def test_an_order_is_in_its_users_table(store: SqliteOrderStore, tmp_path: Path)
         assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
 
 
-def test_reads_are_gathered_from_all_databases(store: SqliteOrderStore) -> None:
+def test_reads_are_gathered_from_all_databases(store: SqlOrderStore) -> None:
     users = [f"U{number}" for number in range(64)]
     assert {Router().shard_of(user).database for user in users} == set(DATABASES)
     for user in users:
@@ -92,7 +124,7 @@ def test_reads_are_gathered_from_all_databases(store: SqliteOrderStore) -> None:
     assert store.unpublished() == Gathered(65)
 
 
-def test_an_order_is_settled_once(store: SqliteOrderStore) -> None:
+def test_an_order_is_settled_once(store: SqlOrderStore) -> None:
     store.add(STORED, event())
 
     assert store.settle("U1", "A1", Status.PAID, event(PAID))
@@ -102,7 +134,7 @@ def test_an_order_is_settled_once(store: SqliteOrderStore) -> None:
     assert [it.topic for it in published(store)] == [PLACED, PAID]
 
 
-def test_an_unknown_order_is_said_to_be_unknown(store: SqliteOrderStore) -> None:
+def test_an_unknown_order_is_said_to_be_unknown(store: SqlOrderStore) -> None:
     store.add(stored("A1", "U2"), event())
 
     with pytest.raises(UnknownOrder):
@@ -112,7 +144,7 @@ def test_an_unknown_order_is_said_to_be_unknown(store: SqliteOrderStore) -> None
     assert len(published(store)) == 1
 
 
-def test_events_stay_until_they_are_published(store: SqliteOrderStore) -> None:
+def test_events_stay_until_they_are_published(store: SqlOrderStore) -> None:
     for number in range(250):
         store.add(stored(f"A{number}", "U1"), event(order_id=f"A{number}"))
 
@@ -129,17 +161,18 @@ def test_events_stay_until_they_are_published(store: SqliteOrderStore) -> None:
     assert published(store) == []
 
 
-def test_orders_and_events_outlive_the_store(tmp_path: Path) -> None:
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+def test_orders_and_events_outlive_the_store(engines: Engines, tmp_path: Path) -> None:
+    with closing(engines.order_store(tmp_path, NoOpTracer(), Router())) as store:
         store.add(STORED, event())
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(engines.order_store(tmp_path, NoOpTracer(), Router())) as store:
         assert store.get("U1", "A1") == STORED
         assert len(published(store)) == 1
 
 
 def test_what_was_published_and_cannot_be_removed_is_not_published_again(
-    store: SqliteOrderStore, tmp_path: Path
+    sqlite_store: SqliteOrderStore, tmp_path: Path
 ) -> None:
+    store = sqlite_store
     store.add(STORED, event())
     outbox = outbox_of(store, "U1")
     found: list[Event] = []
@@ -179,3 +212,130 @@ def test_a_database_that_hangs_holds_up_no_question_to_others() -> None:
     finally:
         go_on.set()
         scatter.close()
+
+
+def user_of(database: str) -> str:
+    """A user whose orders are in this database."""
+    return next(
+        user
+        for user in (f"U{number}" for number in range(1000))
+        if Router().shard_of(user).database == database
+    )
+
+
+def mariadb_store(running: Sequence[Server]) -> SqlOrderStore:
+    engines = Engines(databases=",".join(server.url for server in running))
+    return engines.order_store(Path(), NoOpTracer(), Router())
+
+
+def test_ids_that_differ_in_case_are_two(store: SqlOrderStore) -> None:
+    store.add(stored("a1", "U1"), event())
+    store.add(stored("A1", "U1"), event())
+    assert [found.order.order_id for found in store.of_user("U1", 9)] == ["A1", "a1"]
+    assert len(store.find("a1").value) == 1
+
+
+def test_an_event_may_be_large(store: SqlOrderStore) -> None:
+    large = new_event(PLACED, "A1", {"note": "x" * (1 << 20)})
+    store.add(STORED, large)
+    assert published(store) == [large]
+
+
+def test_several_relays_publish_an_event_once(store: SqlOrderStore) -> None:
+    for number in range(20):
+        store.add(stored(f"A{number}", "U1"), event(order_id=f"A{number}"))
+    first, second = outbox_of(store, "U1"), outbox_of(store, "U1")
+    found: list[Event] = []
+
+    def publish_while_another_does(events: Sequence[Event]) -> None:
+        found.extend(events)
+        if store.outboxes[0]._engine.dialect.name == "mysql":
+            # Locked by the first, so there is nothing for the second.
+            other = SqlOutbox(second.name, second._engine, second._table)
+            assert other.drain(found.extend) == 0
+
+    assert first.drain(publish_while_another_does) == 20
+    assert len(found) == 20
+
+
+def test_a_server_that_is_killed_stops_its_own_databases_and_comes_back(
+    mariadb: Sequence[Server],
+) -> None:
+    here, there = (user_of(name) for name in DATABASES[:2])
+    with closing(mariadb_store(mariadb)) as store:
+        store.add(stored("KEPT", here), event())
+        mariadb[0].kill()
+        store.add(stored("OTHER", there), event())
+        with pytest.raises(DatabaseUnavailable, match=f"127.0.0.1:{mariadb[0].port}"):
+            store.add(stored("LOST", here), event())
+        assert set(store.find("OTHER").unanswered) == set(DATABASES[::2])
+        mariadb[0].start()
+        store.add(stored("AGAIN", here), event())
+        assert {found.order.order_id for found in store.of_user(here, 9)} >= {"KEPT", "AGAIN"}
+        assert not store.find("OTHER").unanswered
+
+
+def test_a_transaction_that_was_undone_for_a_deadlock_is_done_again(
+    mariadb: Sequence[Server],
+) -> None:
+    name = DATABASES[0]
+    users = [user_of(name)]
+    with closing(mariadb_store(mariadb)) as store:
+        database = store._databases[name]
+        store.add(stored("D1", users[0]), event())
+        store.add(stored("D2", users[0]), event())
+        table = database.tables[Router().shard_of(users[0]).table]
+        both_hold_one, tries = threading.Barrier(2), []
+
+        def change(first: str, second: str) -> None:
+            def work(connection: Connection) -> None:
+                tries.append(first)
+                for order_id in (first, second):
+                    own = (table.c.order_id == order_id, table.c.user_id == users[0])
+                    connection.execute(table.update().where(*own).values(total=1))
+                    if order_id == first and len(tries) <= 2:
+                        both_hold_one.wait(20)
+
+            database.change(work)
+
+        threads = [
+            threading.Thread(target=change, args=pair) for pair in (("D1", "D2"), ("D2", "D1"))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(tries) == 3, "one was undone, and done again"
+        totals = {found.order.order_id: found.total for found in store.of_user(users[0], 99)}
+        assert (totals["D1"], totals["D2"]) == (1, 1)
+
+
+START = """
+import sys
+from pathlib import Path
+from opentelemetry.trace import NoOpTracer
+from example_app.engines import Engines
+from example_app.orders.shards import Router
+Engines(databases=sys.argv[1]).order_store(Path(), NoOpTracer(), Router()).close()
+"""
+
+
+def test_databases_are_migrated_once_whoever_starts_first(mariadb: Sequence[Server]) -> None:
+    running = mariadb[0]
+    name = DATABASES[0]
+    running.ask(f"DROP DATABASE IF EXISTS `{name}`")
+    command = [sys.executable, "-c", START, ",".join(server.url for server in mariadb)]
+    starting = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(60) for process in starting] == [0, 0, 0]
+    assert running.ask("SELECT version_num FROM alembic_version", name) == (("0001",),)
+    tables = running.ask("SHOW TABLES", name)
+    assert len(tables) == 16 + 2, "orders, outbox, Alembic's own"
+
+
+@pytest.mark.parametrize(
+    "urls", ["sqlite:///x", "mysql+pymysql://u:secret@h/db", "nonsense", "mysql://u:secret@h"]
+)
+def test_what_is_no_server_is_named_without_its_password(urls: str) -> None:
+    with pytest.raises(ValueError, match="EXAMPLE_DATABASES: ") as error:
+        Engines(databases=urls).order_store(Path(), NoOpTracer(), Router())
+    assert "secret" not in str(error.value)

@@ -21,15 +21,13 @@ SECRETS = {"payment": {"key"}, "databases": {"urls"}}
 """Secrets that are kept elsewhere, and their keys."""
 
 PATHS = {"/health", "/ready"}
-# Read by the engines that are not in yet.
-_COMING = {"EXAMPLE_BUS", "EXAMPLE_DATABASES"}
 _ROOT = Path(__file__).parents[3]
 _OTEL = re.compile(r"OTEL_[A-Z_]+")
 
 
 def settings() -> set[str]:
     """The environment variables of the example's own that it reads."""
-    return set(Surroundings(Path(), {}, b"").environment()) | _COMING
+    return set(Surroundings(Path(), {}, b"").environment())
 
 
 @dataclass

@@ -6,34 +6,28 @@ import threading
 from typing import TYPE_CHECKING
 
 import msgspec
-from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, func, select
+from sqlalchemy import func, select
 
 from example_app.events.event import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Table
 
 _BATCH = 100
 
 
-class SqliteOutbox:
+class SqlOutbox:
     """An `Outbox` in the database of `engine`; drained by one thread, filled by any.
 
     :ivar name: the database's.
     """
 
-    def __init__(self, name: str, engine: Engine, metadata: MetaData) -> None:
+    def __init__(self, name: str, engine: Engine, table: Table) -> None:
         self.name = name
         self._engine = engine
-        self._table = Table(
-            "outbox",
-            metadata,
-            Column("position", Integer, primary_key=True),
-            Column("event", LargeBinary, nullable=False),
-            sqlite_autoincrement=True,
-        )
+        self._table = table
         self._kept = threading.Event()
         self._published: list[int] = []
 
@@ -58,24 +52,27 @@ class SqliteOutbox:
         """
         table, count = self._table, 0
         oldest = select(table.c.position, table.c.event).order_by(table.c.position).limit(_BATCH)
+        # Where rows can be locked, what another process is publishing is left to it.
+        oldest = oldest.with_for_update(skip_locked=True)
         while True:
             # First those that were published before, and could not be removed then.
-            self._remove_published()
-            with self._engine.connect() as connection:
+            if self._published:
+                with self._engine.begin() as connection:
+                    self._remove(connection)
+            self._published = []
+            with self._engine.begin() as connection:
                 rows = connection.execute(oldest).all()
-            if not rows:
-                return count
-            publish([msgspec.json.decode(row.event, type=Event) for row in rows])
-            # Exactly these: a slower transaction may yet store one before the last of them.
-            self._published = [row.position for row in rows]
+                if not rows:
+                    return count
+                publish([msgspec.json.decode(row.event, type=Event) for row in rows])
+                self._published = [row.position for row in rows]
+                self._remove(connection)
+            self._published = []
             count += len(rows)
 
-    def _remove_published(self) -> None:
-        if self._published:
-            own = self._table.c.position.in_(self._published)
-            with self._engine.begin() as connection:
-                connection.execute(self._table.delete().where(own))
-            self._published = []
+    def _remove(self, connection: Connection) -> None:
+        # Exactly these: a slower transaction may yet store one before the last of them.
+        connection.execute(self._table.delete().where(self._table.c.position.in_(self._published)))
 
     def unpublished(self) -> int:
         """Return the number of events."""

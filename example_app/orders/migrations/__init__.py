@@ -1,0 +1,1 @@
+"""How the databases of orders came to be as they are, step by step; run by Alembic."""

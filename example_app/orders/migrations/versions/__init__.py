@@ -1,0 +1,1 @@
+"""One step a file; the next is named 0002_ and what it does."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -45,6 +46,7 @@ class Site:
             "iso": display.iso,
             "text": display.text,
             "embedded": _embedded,
+            "query": _query,
             "asking": lambda pair: asking_for(*pair),
         }
         self._colours: dict[str, int] = {}
@@ -105,6 +107,12 @@ class Visit:
         return Response(
             html.encode(errors="replace"), status, content_type="text/html; charset=utf-8"
         )
+
+
+def _query(arguments: Mapping[str, Any]) -> str:
+    """As a query string; a list is an argument several times, and what is empty is left out."""
+    given = {name: value for name, value in arguments.items() if value}
+    return urlencode(given, doseq=True, errors="replace")
 
 
 def _embedded(text: str) -> Markup:

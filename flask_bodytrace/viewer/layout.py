@@ -10,22 +10,35 @@ from .servicemap import Edge, Node
 
 BOX_WIDTH = 190
 BOX_HEIGHT = 62
-_GAP_X = 130
+_GAP_X = 176
 _GAP_Y = 34
 _MARGIN = 24
+_ASIDE = 66
+"""Left and right of all boxes: arrows that go back pass there."""
+_LANE = 36
+_LABEL = 36
 
 
 def lay_out(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> tuple[int, int]:
     """Place boxes and draw arrows, callers to the left; gives width and height in pixels.
 
-    An arrow past a layer gets a lane of its own there, so that none runs behind a box.
+    An arrow past a layer gets a lane of its own there, one that goes back a lane below all boxes:
+    so none runs behind a box.
     """
     layers, ways = _slots(nodes, edges)
     height = _stack(layers)
+    back = 0
     for edge, way in ways:
+        source, target = nodes[edge.source], nodes[edge.target]
+        if target.x <= source.x:
+            _draw_back(edge, source, target, height - _MARGIN + _LANE * (back + 1), back)
+            back += 1
+            continue
         bends = [(slot.x, slot.y + slot.height // 2) for slot in way[1:-1]]
-        _draw(edge, nodes[edge.source], nodes[edge.target], bends)
-    width = 2 * _MARGIN + len(layers) * (BOX_WIDTH + _GAP_X) - _GAP_X
+        _draw(edge, source, target, bends)
+    _part_labels(edges)
+    height += _LANE * back + (_MARGIN if back else 0)
+    width = 2 * _ASIDE + len(layers) * (BOX_WIDTH + _GAP_X) - _GAP_X
     return max(width, 0), height
 
 
@@ -55,7 +68,7 @@ def _stack(layers: Sequence[list[_Slot]]) -> int:
     """Place what is in the layers; gives the height of it all."""
     heights = [sum(slot.height for slot in layer) + _GAP_Y * (len(layer) - 1) for layer in layers]
     tallest = max(heights, default=0)
-    x = _MARGIN
+    x = _ASIDE
     for layer, height in zip(layers, heights, strict=True):
         # Near the middle of what calls it: fewer arrows cross.
         layer.sort(key=lambda slot: (slot.pull, slot.node.name if slot.node else ""))
@@ -126,14 +139,7 @@ def _layers(  # noqa: C901 - one walk through the graph, which nothing is gained
 
 
 def _draw(edge: Edge, source: Node, target: Node, bends: Sequence[tuple[int, int]]) -> None:
-    """The arrow's path; calls within a layer or backwards, in cycles, go below the boxes."""
-    if target.x <= source.x:
-        x1, x2 = source.x + BOX_WIDTH // 2, target.x + BOX_WIDTH // 2
-        y1, y2 = source.y + BOX_HEIGHT, target.y + BOX_HEIGHT + 3
-        low = max(y1, y2) + _GAP_Y - 6
-        edge.path = f"M{x1} {y1}C{x1} {low} {x2} {low} {x2} {y2}"
-        edge.label = ((x1 + x2) // 2, low - 8)
-        return
+    """The arrow's path, from the right of its source to the left of its target."""
     x, y = source.x + BOX_WIDTH, source.y + BOX_HEIGHT // 2
     path = f"M{x} {y}"
     lanes = [*bends, (target.x - 3, target.y + BOX_HEIGHT // 2)]
@@ -148,3 +154,28 @@ def _draw(edge: Edge, source: Node, target: Node, bends: Sequence[tuple[int, int
             x += BOX_WIDTH
             path += f"H{x}"
     edge.path = path
+
+
+def _draw_back(edge: Edge, source: Node, target: Node, lane: int, number: int) -> None:
+    """The path of an arrow that goes back or stays in its layer: in the gaps, and in its lane."""
+    aside = 14 + number % 6 * 8
+    right, left = source.x + BOX_WIDTH + aside, target.x - aside
+    y1, y2 = source.y + BOX_HEIGHT - 10, target.y + BOX_HEIGHT - 10
+    edge.path = (
+        f"M{source.x + BOX_WIDTH} {y1}H{right - 6}q6 0 6 6V{lane - 6}q0 6 -6 6"
+        f"H{left + 6}q-6 0 -6 -6V{y2 + 6}q0 -6 6 -6H{target.x - 3}"
+    )
+    edge.label = ((left + right) // 2, lane)
+
+
+def _part_labels(edges: Sequence[Edge]) -> None:
+    """Push labels that would be written over one another down."""
+    columns: dict[int, list[Edge]] = {}
+    for edge in edges:
+        columns.setdefault(edge.label[0], []).append(edge)
+    for x, column in columns.items():
+        free = 0
+        for edge in sorted(column, key=lambda edge: edge.label[1]):
+            y = max(edge.label[1], free)
+            edge.label = (x, y)
+            free = y + (_LABEL if edge.errors else _LABEL // 2 + 2)

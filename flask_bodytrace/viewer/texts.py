@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-LANGUAGES: Mapping[str, str] = {"en": "English"}
+from . import texts_zh
+
+LANGUAGES: Mapping[str, str] = {"en": "English", "zh": "中文"}
 """The languages there are, each by its own name."""
 
-_CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": {}}
+_CATALOGUES: Mapping[str, Mapping[str, str]] = {"en": {}, "zh": texts_zh.TEXTS}
 SCRIPT = (
     "copy",
     "copied",

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from flask_bodytrace.viewer import export
-from flask_bodytrace.viewer.layout import lay_out
 from flask_bodytrace.viewer.model import Span
-from flask_bodytrace.viewer.servicemap import count_calls
 
 NASTY = "a'; rm -rf / #\n\"$(id)`id`<script>%%end\x1b[2J\u202e"
 
@@ -151,62 +149,3 @@ def test_mermaid_takes_no_orders_from_names(make_span: Callable[..., Span]) -> N
     for line in text.splitlines()[1:]:
         label = re.split(r"caller: |s0: | as ", line)[-1]
         assert re.fullmatch(r"(?:[A-Za-z0-9 _./{}\-]|#(?:\d+|lt|gt);)+| +participant caller", label)
-
-
-def test_the_map_counts_calls_and_names_databases(make_span: Callable[..., Span]) -> None:
-    database = {"db.system.name": "postgresql", "db.namespace": "shop"}
-    spans = [
-        make_span(0, 30, id=1, service="web"),
-        make_span(1, 29, id=2, parent=1, service="web", kind=3),
-        make_span(2, 20, id=3, parent=2, service="orders", kind=2, status=2),
-        make_span(3, 5, id=4, parent=3, service="orders", kind=3, attributes=database),
-    ]
-    calls = count_calls(spans)
-    assert {name: node.peer for name, node in calls.nodes.items()} == {
-        "web": False,
-        "orders": False,
-        "postgresql shop": True,
-    }
-    assert [(e.source, e.target, e.calls, e.errors, e.median) for e in calls.edges] == [
-        ("web", "orders", 1, 1, 28 * 10**6),
-        ("orders", "postgresql shop", 1, 0, 2 * 10**6),
-    ]
-    lay_out(calls.nodes, calls.edges)
-    places = [calls.nodes[name].x for name in ("web", "orders", "postgresql shop")]
-    assert places == sorted(set(places))
-
-
-def test_services_that_call_each_other_in_a_circle_are_drawn(
-    make_span: Callable[..., Span],
-) -> None:
-    spans = [
-        make_span(id=1, service="a"),
-        make_span(id=2, parent=1, service="b"),
-        make_span(id=3, parent=2, service="c"),
-        make_span(id=4, parent=3, service="a"),
-    ]
-    calls = count_calls(spans)
-    width, height = lay_out(calls.nodes, calls.edges)
-    assert len(calls.edges) == 3
-    assert all(edge.path.startswith("M") for edge in calls.edges)
-    places = {(node.x, node.y) for node in calls.nodes.values()}
-    assert len(places) == 3
-    assert width > max(x for x, _ in places)
-    assert height > max(y for _, y in places)
-
-
-def test_no_arrow_runs_behind_a_box(make_span: Callable[..., Span]) -> None:
-    spans = [
-        make_span(id=1, service="a"),
-        make_span(id=2, parent=1, service="b"),
-        make_span(id=3, parent=2, service="c"),
-        make_span(id=4, parent=1, service="c"),
-    ]
-    calls = count_calls(spans)
-    lay_out(calls.nodes, calls.edges)
-    past = next(edge for edge in calls.edges if (edge.source, edge.target) == ("a", "c"))
-    ((x, y),) = re.findall(r" (\d+) (\d+)H", past.path)
-    box = calls.nodes["b"]
-    assert int(x) == box.x
-    assert int(y) > 0
-    assert not box.y <= int(y) <= box.y + 62

@@ -25,6 +25,7 @@ from . import (
     files,
     flame,
     login,
+    look,
     routes,
     service_map,
     span,
@@ -68,11 +69,12 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/version", "version", changes.version),
     ("/events", "events", events.events),
     ("/changed.json", "changed", changes.changed),
+    ("/look", "look", look.look),
     ("/login", "login", login.login),
     ("/static/<name>", "static", files.static),
 )
 _FORMS = frozenset({"login"})
-_FOR_EVERYBODY = frozenset({"login", "static"})
+_FOR_EVERYBODY = frozenset({"login", "look", "static"})
 _URLS = Map(
     [
         Rule(path, endpoint=name, methods=["GET", "POST"] if name in _FORMS else ["GET"])

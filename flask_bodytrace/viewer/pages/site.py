@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,6 +22,9 @@ from flask_bodytrace.viewer.streams import Streams
 from flask_bodytrace.viewer.terms import asking_for
 
 FOLDER = Path(__file__).parents[1]
+LANGUAGE_COOKIE = "bodytrace_language"
+THEME_COOKIE = "bodytrace_theme"
+THEMES = ("light", "dark")
 _COLOURS = 10
 
 
@@ -45,6 +49,7 @@ class Site:
             "iso": display.iso,
             "text": display.text,
             "embedded": _embedded,
+            "query": _query,
             "asking": lambda pair: asking_for(*pair),
         }
         self._colours: dict[str, int] = {}
@@ -72,8 +77,17 @@ class Visit:
 
     @property
     def language(self) -> str:
-        """The language of the page."""
-        return "en"
+        """The language of the page: the one chosen, else the browser's."""
+        chosen = self.request.cookies.get(LANGUAGE_COOKIE, "")
+        if chosen in texts.LANGUAGES:
+            return chosen
+        return self.request.accept_languages.best_match(texts.LANGUAGES, "en") or "en"
+
+    @property
+    def theme(self) -> str:
+        """``light`` or ``dark`` where one was chosen; else the browser decides."""
+        chosen = self.request.cookies.get(THEME_COOKIE, "")
+        return chosen if chosen in THEMES else ""
 
     def find(self, trace_id: str) -> Trace:
         """One trace.
@@ -94,6 +108,9 @@ class Visit:
         html = self.site.templates.get_template(template).render(
             t=texts.texts_of(language),
             language=language,
+            languages=texts.LANGUAGES,
+            theme=self.theme,
+            here_again=self.request.script_root + self.request.full_path.rstrip("?"),
             script_texts=texts.for_script(language),
             url=partial(_link, self.urls),
             colour=self.site.colour,
@@ -105,6 +122,12 @@ class Visit:
         return Response(
             html.encode(errors="replace"), status, content_type="text/html; charset=utf-8"
         )
+
+
+def _query(arguments: Mapping[str, Any]) -> str:
+    """As a query string; a list is an argument several times, and what is empty is left out."""
+    given = {name: value for name, value in arguments.items() if value}
+    return urlencode(given, doseq=True, errors="replace")
 
 
 def _embedded(text: str) -> Markup:

@@ -78,12 +78,16 @@ export class Timeline {
     canvas.height = 56 * devicePixelRatio;
     const pen = canvas.getContext("2d");
     const { rows, services, answered } = this.data;
-    const style = getComputedStyle(this.box);
-    const tones = services.map(([, name]) => style.getPropertyValue(`--${name}`));
-    const red = style.getPropertyValue("--red");
+    const probe = this.box.querySelector("i");
+    const tone = (name) => {
+      probe.style.color = `var(--${name})`;
+      return getComputedStyle(probe).color;
+    };
+    const tones = services.map(([, name]) => tone(name));
+    const red = tone("red");
     const x = canvas.width / this.whole, y = canvas.height / Math.max(rows.length, 12);
     if (answered !== null) {
-      pen.fillStyle = style.getPropertyValue("--line-2");
+      pen.fillStyle = tone("line-2");
       pen.fillRect(answered * x, 0, canvas.width, canvas.height);
     }
     rows.forEach(([, , , service, start, took, bits], index) => {

@@ -120,6 +120,23 @@ addEventListener("pageshow", () => {
 if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
 if (!waterfall && location.hash.startsWith("#s-")) document.getElementById(location.hash.slice(1))?.focus();
 
+// Times, in the browser's zone; as they are in UTC, when pointed at.
+
+const two = (number) => String(number).padStart(2, "0");
+
+function writeTimes() {
+  for (const element of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(element.dateTime);
+    const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+    const day = [at.getFullYear(), at.getMonth() + 1, at.getDate()].map(two).join("-");
+    const text = `${clock}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+    element.textContent = "day" in element.dataset ? `${day} ${text}` : text;
+  }
+}
+
+writeTimes();
+document.addEventListener("bodytrace:fresh", writeTimes);
+
 // Live
 
 const live = document.querySelector("[data-live]");

@@ -313,7 +313,7 @@ function start(box) {
   const later = () => { asks ||= requestAnimationFrame(() => { asks = 0; draw(); }); };
   addEventListener("scroll", later, { passive: true });
   addEventListener("resize", () => { forget(); later(); timeline.draw(); });
-  document.addEventListener("bodytrace:look", () => timeline.draw());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => timeline.draw());
   document.addEventListener("bodytrace:fresh", () => { take(); draw(); if (find.value) search(); });
 
   // The width of the names.

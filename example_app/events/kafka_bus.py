@@ -262,6 +262,9 @@ class KafkaConsumer:
             if done < last:
                 self._open[partition] = done, last
         with _named():
+            if self._in_doubt:
+                # To commit would wait for longer.
+                _ask(self._consumer)
             try:
                 self._note_late()
             except KafkaException as error:

@@ -10,11 +10,12 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help reference compat release-check demo serve load test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference compat release-check demo serve load drill test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
 	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5', '--workers 2 --compare')"
+	@echo "make drill   the same on Kafka, Redis Cluster and MariaDB, which are killed meanwhile (LOAD='--seconds 600 --orders 9000 --kills 20')"
 	@echo "make test    run the tests"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
@@ -39,6 +40,9 @@ serve: $(VENV)/.example
 
 load: $(VENV)/.example
 	$(BIN)/python -m example_app --load $(LOAD)
+
+drill: $(VENV)/.test
+	$(BIN)/python -m tests.example_app.drill $(LOAD)
 
 test: $(VENV)/.test
 	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)

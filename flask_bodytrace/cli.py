@@ -14,12 +14,15 @@ import click
 from flask import current_app
 from flask.cli import AppGroup, ScriptInfo, with_appcontext
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .extension import State
 
 bodytrace = AppGroup("bodytrace", help="Request bodies and traces: settings, checks, look-ups.")
+click.version_option(__version__, prog_name="flask_bodytrace")(bodytrace)
 
 
 def _with_state(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,3 +222,58 @@ def tail(url: str, wait: float) -> None:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo()
+
+
+_url_option = click.option(
+    "--url",
+    default="http://127.0.0.1:4318",
+    show_default=True,
+    help="The viewer; an application's ends with /_bodytrace.",
+)
+
+
+@bodytrace.command("show", with_appcontext=False)
+@click.argument("trace_id")
+@_url_option
+def show(trace_id: str, url: str) -> None:
+    """Print the tree of a trace, from a viewer."""
+    import sys
+
+    from .viewer import look_up, server, tail
+
+    try:
+        look_up.show(tail.Source(url, server.token_from_environment()), trace_id, sys.stdout)
+    except tail.CannotFollow as error:
+        raise click.ClickException(str(error)) from None
+
+
+@bodytrace.command("search", with_appcontext=False)
+@click.argument("words", nargs=-1)
+@_url_option
+@click.option("--service", default="", help="Only traces with this service.")
+@click.option("--status", default="", help="ok, error, a status such as 404, or 4xx.")
+@click.option("--min", "minimum", default="", help="Only traces this long or longer: 10ms, 1.5s.")
+@click.option(
+    "--sort", default="", help="A column: started, name, spans, status, duration; - turns."
+)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+def search(words: tuple[str, ...], url: str, limit: int, **options: str) -> None:
+    """Print the traces that match, from a viewer: order.id=ORD1, any text, -status=error.
+
+    WORDS are as in the viewer's search; all have to match. Exits with 1 if nothing does.
+    """
+    import sys
+
+    from .viewer import look_up, server, tail
+
+    query = {"q": look_up.query_of(words), "min": options.pop("minimum"), **options}
+    try:
+        source = tail.Source(url, server.token_from_environment())
+        found = look_up.search(source, query, limit, sys.stdout)
+    except tail.CannotFollow as error:
+        raise click.ClickException(str(error)) from None
+    if found > limit:
+        click.echo(f"({found} match; --limit shows more)", err=True)
+    if not found:
+        click.echo("no trace matches", err=True)
+        raise SystemExit(1)

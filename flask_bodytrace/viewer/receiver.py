@@ -35,7 +35,9 @@ _JSON = "application/json"
 _INVALID_ARGUMENT = 3
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """A request that is not read; `status` and message are the answer."""
+
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
@@ -52,13 +54,13 @@ def receive(store: TraceStore, signal: str, request: Request) -> Response:
     if mimetype not in {_PROTOBUF, _JSON}:
         return _answer(mimetype, 415, f"Content-Type must be {_PROTOBUF} or {_JSON}")
     try:
-        body = _read(request)
+        body = read(request)
         _check_count(mimetype, body)
         if signal == "traces":
             store.add(_SPANS[mimetype](body))
         elif signal == "logs":
             store.add((), _LOGS[mimetype](body))
-    except _Refused as refused:
+    except Refused as refused:
         return _answer(mimetype, refused.status, str(refused))
     except (BadRequest, ClientDisconnected) as error:
         return _answer(mimetype, 400, str(error))
@@ -85,34 +87,38 @@ def _check_count(mimetype: str, body: bytes) -> None:
     else:
         count = max(body.count(bytes((number << 3 | 2, 0))) for number in range(1, 14))
     if count > _MAX_MESSAGES:
-        raise _Refused(413, f"at most {_MAX_MESSAGES} messages a request: export smaller batches")
+        raise Refused(413, f"at most {_MAX_MESSAGES} messages a request: export smaller batches")
 
 
-def _read(request: Request) -> bytes:
-    """The body, inflated; never more than `MAX_BODY` and one step of it in memory."""
+def read(request: Request, limit: int = MAX_BODY) -> bytes:
+    """The body, inflated; never more than `limit` and one step of it in memory.
+
+    :raises Refused: it is too large, too slow, or packed in a way that is not known.
+    :raises BadRequest: it is packed and malformed.
+    """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", "deflate", ""}:
-        raise _Refused(415, "Content-Encoding must be gzip, deflate or identity")
-    if (request.content_length or 0) > MAX_BODY:
-        raise _too_large()
+        raise Refused(415, "Content-Encoding must be gzip, deflate or identity")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
     if encoding in {"identity", ""}:
-        return _read_plain(request.stream)
-    return _inflate(request.stream, 47 if encoding == "gzip" else 15)
+        return _read_plain(request.stream, limit)
+    return _inflate(request.stream, 47 if encoding == "gzip" else 15, limit)
 
 
-def _read_plain(stream: IO[bytes]) -> bytes:
+def _read_plain(stream: IO[bytes], limit: int) -> bytes:
     parts = []
     size = 0
     late = monotonic() + _MAX_SECONDS
     while chunk := _some(stream, late):
         size += len(chunk)
-        if size > MAX_BODY:
-            raise _too_large()
+        if size > limit:
+            raise _too_large(limit)
         parts.append(chunk)
     return b"".join(parts)
 
 
-def _inflate(stream: IO[bytes], window: int) -> bytes:
+def _inflate(stream: IO[bytes], window: int, limit: int) -> bytes:
     inflater = zlib.decompressobj(window)
     parts = []
     size = packed = 0
@@ -123,8 +129,8 @@ def _inflate(stream: IO[bytes], window: int) -> bytes:
             while chunk:
                 part = inflater.decompress(chunk, _STEP)
                 size += len(part)
-                if size > MAX_BODY or size > max(packed * _MAX_RATIO, _RATIO_MATTERS):
-                    raise _too_large()
+                if size > limit or size > max(packed * _MAX_RATIO, _RATIO_MATTERS):
+                    raise _too_large(limit)
                 parts.append(part)
                 chunk = inflater.unconsumed_tail
             if inflater.unused_data:
@@ -139,13 +145,13 @@ def _inflate(stream: IO[bytes], window: int) -> bytes:
 def _some(stream: IO[bytes], late: float) -> bytes:
     """The next bytes; what there is, where the server can tell, so that time can be looked at."""
     if monotonic() > late:
-        raise _Refused(408, f"a request's body has to arrive within {_MAX_SECONDS:.0f} s")
+        raise Refused(408, f"a request's body has to arrive within {_MAX_SECONDS:.0f} s")
     take: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     return take(_STEP)
 
 
-def _too_large() -> _Refused:
-    return _Refused(413, f"at most {MAX_BODY} bytes a request: export smaller batches")
+def _too_large(limit: int) -> Refused:
+    return Refused(413, f"at most {limit} bytes a request: export smaller batches")
 
 
 def _answer(mimetype: str, status: int, message: str) -> Response:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from http.client import HTTPException
 from threading import Event
 from time import monotonic
 from typing import Any, TextIO
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from . import display, otlp, server
+from .columns import cut
 from .model import Span
 from .summary import http_status, summarize
 from .waterfall import Row, waterfall
@@ -68,8 +70,18 @@ class Source:
 
         :raises CannotFollow: the viewer is not there, or does not let us look.
         """
+        return self._json(f"/changed.json?after={after}")
+
+    def traces(self, query: Mapping[str, str]) -> Any:
+        """The traces that match, as the list's arguments say.
+
+        :raises CannotFollow: the viewer is not there, or does not let us look.
+        """
+        return self._json(f"/traces.json?{urlencode(query)}")
+
+    def _json(self, path: str) -> Any:
         try:
-            return json.loads(self._get(f"/changed.json?after={after}"))
+            return json.loads(self._get(path))
         except HTTPError as error:
             with error:
                 hint = f": set {server.TOKEN_VARIABLE}" if error.code == 401 else ""
@@ -161,7 +173,7 @@ def _branches(rows: Sequence[Row]) -> list[str]:
 
 
 def _word(text: str) -> str:
-    return " ".join(display.plain(text[:200]).split())
+    return cut(" ".join(display.plain(text[:400]).split()), 200)
 
 
 def printer(out: TextIO) -> Callable[[Sequence[Span]], None]:

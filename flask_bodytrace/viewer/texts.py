@@ -24,6 +24,8 @@ SCRIPT = (
     "(no name)",
     "Live",
     "Viewer gone",
+    "Reading {name}",
+    "{name}: {problem}",
 )
 """What the script says."""
 

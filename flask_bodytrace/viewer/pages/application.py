@@ -24,6 +24,7 @@ from . import (
     events,
     files,
     flame,
+    imports,
     login,
     look,
     routes,
@@ -54,6 +55,9 @@ _HEADERS = {
 _ONE = "/trace/<trace_id>"
 _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/", "traces", traces.traces),
+    ("/traces.json", "traces_json", traces.as_json),
+    ("/otlp.json", "otlp_list", traces.export),
+    ("/import", "import", imports.take_in),
     ("/map", "map", service_map.service_map),
     ("/routes", "routes", routes.routes),
     ("/routes/flame", "flame_route", flame.of_route),
@@ -73,7 +77,7 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/login", "login", login.login),
     ("/static/<name>", "static", files.static),
 )
-_FORMS = frozenset({"login"})
+_FORMS = frozenset({"import", "login"})
 _FOR_EVERYBODY = frozenset({"login", "look", "static"})
 _URLS = Map(
     [
@@ -126,6 +130,8 @@ class Viewer:
         try:
             name, arguments = visit.urls.match()
             if is_allowed or (self._site.access.needs_token and name in _FOR_EVERYBODY):
+                if name == "import":
+                    request.max_content_length = None
                 return _ANSWERS[name](visit, **arguments)
         except RequestRedirect as redirect:
             if is_allowed:

@@ -1,6 +1,7 @@
 // Keys, copying, and live updates. Every page works without this file.
 
 import "./chart.js";
+import "./drop.js";
 import { startLive } from "./live.js";
 import { t } from "./words.js";
 import { waterfall } from "./waterfall.js";

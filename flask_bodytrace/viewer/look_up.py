@@ -1,0 +1,72 @@
+"""``flask bodytrace show`` and ``search``: a viewer's traces in the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from . import display
+from .columns import cut, pad
+from .tail import CannotFollow, Source, printer
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_IDS = 3
+
+
+def query_of(words: Sequence[str]) -> str:
+    """What a shell made several arguments of, as one search: what has spaces is quoted again."""
+    return " ".join(_quoted(word) if re.search(r"\s", word) else word for word in words)
+
+
+def _quoted(word: str) -> str:
+    # One argument that is several words already was quoted as a whole: '-a "b c"'.
+    if '"' in word:
+        return word
+    name, is_pair, value = word.partition("=")
+    if is_pair and not re.search(r"\s", name):
+        return f'{name}="{value}"'
+    return f'"{word}"'
+
+
+def show(source: Source, trace_id: str, out: TextIO) -> None:
+    """Print the tree of one trace.
+
+    :raises CannotFollow: there is no such trace, or no viewer.
+    """
+    wanted = trace_id.strip().lower()
+    if not _ID.fullmatch(wanted):
+        raise CannotFollow(f"{trace_id[:40]!r} is no trace id: 32 hex digits are")
+    spans = source.spans(wanted)
+    if not spans:
+        # Whether the viewer is there at all.
+        source.changed(0)
+        raise CannotFollow(f"the viewer has no trace {wanted}")
+    printer(out)(spans)
+
+
+def search(source: Source, query: Mapping[str, str], limit: int, out: TextIO) -> int:
+    """Print a line for each trace that matches, the latest first; gives how many match.
+
+    :param query: the list's arguments, such as ``q`` and ``status``.
+    :raises CannotFollow: there is no viewer, or it does not let us look.
+    """
+    answer = source.traces({**query, "limit": str(limit)})
+    found: Sequence[Mapping[str, Any]] = answer["traces"]
+    out.writelines(_line(trace) + "\n" for trace in found)
+    return int(answer["found"])
+
+
+def _line(trace: Mapping[str, Any]) -> str:
+    ids = "  ".join(f"{name}={value}" for name, value in trace["ids"][:_IDS])
+    status = trace["status"] or ("error" if trace["errors"] else "ok")
+    line = (
+        f"{display.clock(trace['start'])}  {pad(str(status), 5)}  "
+        f"{display.duration(trace['duration']):>9}  {pad(_plain(trace['name']), 36)}  "
+        f"{pad(_plain(trace['service']), 16)}  {trace['traceId']}  {cut(_plain(ids), 80)}"
+    )
+    return line.rstrip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(display.plain(text).split()) or "(no name)" if text else ""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 import example_app
 from tests.example_app.programs import needed, started, until
@@ -79,7 +82,11 @@ def _get_jars() -> None:
     got = subprocess.run(command, capture_output=True, text=True, timeout=_GET_S, check=False)
     if got.returncode and shutil.which("mvn") is None:
         needed("mvn", "apt-get install maven")
-    assert got.returncode == 0, got.stderr[-2000:] + got.stdout[-2000:]
+    if got.returncode:
+        missing = f"Kafka's jars cannot be got from Maven Central: {got.stderr[-500:]}"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
 
 
 def _free_port() -> int:

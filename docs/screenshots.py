@@ -77,7 +77,7 @@ class Service:
             f"{verb} {table}",
             seconds,
             db__system__name="postgresql",
-            db__namespace="shop",
+            db__namespace=f"shop-{table}",
             db__query__text=f"{verb} … {table}",
         ):
             pass
@@ -189,7 +189,9 @@ def shoot(
 
     :param visit: brings the page to what is to be seen.
     """
-    context = browser.new_context(viewport=looks.pop("viewport", WIDE), **looks)
+    context = browser.new_context(
+        viewport=looks.pop("viewport", WIDE), locale=looks.pop("locale", "en-GB"), **looks
+    )
     page = context.new_page()
     page.goto(url)
     visit(page)
@@ -235,6 +237,28 @@ def main() -> None:
 
         shoot(browser, viewer, "span", to_exception)
         shoot(browser, f"{viewer}/map", "map", as_it_is)
+        shoot(browser, f"{viewer}/routes", "routes", as_it_is)
+        shoot(
+            browser,
+            f"{viewer}/routes",
+            "compare",
+            lambda page: page.click("tr:has-text('/checkout') a:has-text('Compare')"),
+        )
+        shoot(
+            browser,
+            f"{viewer}/routes",
+            "flame",
+            lambda page: page.click("tr:has-text('/checkout') a:has-text('Flame')"),
+        )
+        shoot(
+            browser,
+            f"{viewer}/routes",
+            "routes-zh-dark",
+            as_it_is,
+            color_scheme="dark",
+            locale="zh-CN",
+        )
+        shoot(browser, f"{viewer}/map", "map-phone", as_it_is, viewport=PHONE)
         shoot(
             browser,
             viewer,

@@ -184,20 +184,33 @@ def routes(state: State) -> None:
     type=click.IntRange(0, 65535),
     help="Port; 0 for any.",
 )
-def viewer(host: str, port: int) -> None:
+@click.option(
+    "--store",
+    "path",
+    type=click.Path(dir_okay=False),
+    help="A file (SQLite) that keeps the traces over restarts.",
+)
+def viewer(host: str, port: int, path: str | None) -> None:
     """Show traces in the browser, and receive them: OTLP over HTTP.
 
     A service with an OTLP exporter needs no settings to send here. An address that other machines
     reach needs FLASK_BODYTRACE_VIEWER_TOKEN, a secret they must send.
     """
-    from .viewer import server
+    from contextlib import ExitStack
+    from pathlib import Path
 
-    try:
-        made = server.make(host, port, server.token_from_environment())
-    except server.CannotServe as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(f"Traces: {server.url_of(made)}/   OTLP/HTTP: the same address. Ctrl-C ends it.")
-    made.serve_forever()
+    from .viewer import keeping, server, store
+
+    with ExitStack() as stack:
+        try:
+            kept = keeping.KeptStore(Path(path), store.ALONE) if path else None
+            if kept is not None:
+                stack.callback(kept.close)
+            made = server.make(host, port, server.token_from_environment(), kept)
+        except (server.CannotServe, keeping.CannotKeep) as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(f"Traces: {server.url_of(made)}/   OTLP/HTTP: the same address. Ctrl-C ends it.")
+        made.serve_forever()
 
 
 @bodytrace.command("tail", with_appcontext=False)

@@ -10,7 +10,7 @@ from .servicemap import Edge, Node
 
 BOX_WIDTH = 190
 BOX_HEIGHT = 62
-_GAP_X = 176
+_GAP_X = 140
 _GAP_Y = 34
 _MARGIN = 24
 _ASIDE = 66
@@ -25,8 +25,9 @@ def lay_out(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> tuple[int, int]
     An arrow past a layer gets a lane of its own there, one that goes back a lane below all boxes:
     so none runs behind a box.
     """
-    layers, ways = _slots(nodes, edges)
-    height = _stack(layers)
+    layers, ways, has_back = _slots(nodes, edges)
+    aside = _ASIDE if has_back else _MARGIN
+    height = _stack(layers, aside)
     back = 0
     for edge, way in ways:
         source, target = nodes[edge.source], nodes[edge.target]
@@ -38,14 +39,14 @@ def lay_out(nodes: Mapping[str, Node], edges: Sequence[Edge]) -> tuple[int, int]
         _draw(edge, source, target, bends)
     _part_labels(edges)
     height += _LANE * back + (_MARGIN if back else 0)
-    width = 2 * _ASIDE + len(layers) * (BOX_WIDTH + _GAP_X) - _GAP_X
+    width = 2 * aside + len(layers) * (BOX_WIDTH + _GAP_X) - _GAP_X
     return max(width, 0), height
 
 
 def _slots(
     nodes: Mapping[str, Node], edges: Sequence[Edge]
-) -> tuple[list[list[_Slot]], list[tuple[Edge, list[_Slot]]]]:
-    """What each layer holds, and the way of each edge through the layers."""
+) -> tuple[list[list[_Slot]], list[tuple[Edge, list[_Slot]]], bool]:
+    """What each layer holds, the way of each edge through the layers, and whether any goes back."""
     layer_of = _layers(nodes, edges)
     layers: list[list[_Slot]] = [[] for _ in range(max(layer_of.values(), default=-1) + 1)]
     slots = {name: _Slot(node=nodes[name]) for name in nodes}
@@ -61,14 +62,14 @@ def _slots(
         for before, after in itertools.pairwise(way):
             after.callers.append(before)
         ways.append((edge, way))
-    return layers, ways
+    has_back = any(layer_of[edge.target] <= layer_of[edge.source] for edge in edges)
+    return layers, ways, has_back
 
 
-def _stack(layers: Sequence[list[_Slot]]) -> int:
-    """Place what is in the layers; gives the height of it all."""
+def _stack(layers: Sequence[list[_Slot]], x: int) -> int:
+    """Place what is in the layers, from `x` to the right; gives the height of it all."""
     heights = [sum(slot.height for slot in layer) + _GAP_Y * (len(layer) - 1) for layer in layers]
     tallest = max(heights, default=0)
-    x = _ASIDE
     for layer, height in zip(layers, heights, strict=True):
         # Near the middle of what calls it: fewer arrows cross.
         layer.sort(key=lambda slot: (slot.pull, slot.node.name if slot.node else ""))

@@ -65,10 +65,13 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: pages that follow along ask every second."""
 
 
-def make(host: str = "127.0.0.1", port: int = PORT, token: str = "") -> BaseWSGIServer:
+def make(
+    host: str = "127.0.0.1", port: int = PORT, token: str = "", store: TraceStore | None = None
+) -> BaseWSGIServer:
     """A server that listens already; it answers once it is run.
 
     :param port: 0 for any.
+    :param store: where traces are kept; by default in memory, within `ALONE`.
     :param token: needed for every address that other machines reach.
     :raises CannotServe: the port is taken, or others could look and there is no token.
     """
@@ -77,7 +80,7 @@ def make(host: str = "127.0.0.1", port: int = PORT, token: str = "") -> BaseWSGI
             f"{host} can be reached from other machines: set {TOKEN_VARIABLE} to a secret that "
             "they must send, or listen on 127.0.0.1"
         )
-    viewer = Viewer(TraceStore(ALONE), Access(token), receives=True)
+    viewer = Viewer(TraceStore(ALONE) if store is None else store, Access(token), receives=True)
     try:
         return _listen(host, port, viewer)
     except OSError as error:

@@ -192,6 +192,10 @@ class TraceStore:
             self._items -= len(oldest.spans) + len(oldest.logs)
             self._size -= oldest.size
             self._forget_index(oldest)
+            self._gone(oldest.trace_id)
+
+    def _gone(self, trace_id: str) -> None:
+        """Called with the lock held, for each trace that had to go."""
 
     def _forget_index(self, trace: _Kept) -> None:
         if trace.index is not None:

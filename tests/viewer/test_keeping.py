@@ -1,0 +1,155 @@
+"""The store with a file: the same traces after a restart, the same searches, the same bounds."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bodytrace.viewer import otlp_writer
+from flask_bodytrace.viewer.keeping import CannotKeep, KeptStore
+from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
+from flask_bodytrace.viewer.search import Filter
+from flask_bodytrace.viewer.store import Limits
+
+TRACE = f"{1:032x}"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traces.db"
+
+
+def rich_span(make_span: Callable[..., Span], **changes: Any) -> Span:
+    attributes = {
+        "order.id": "ORD1", "n": 5, "share": 0.5, "yes": True, "raw": b"\x00\xff", "none": None,
+        "list": ["a", 1], "map": {"k": [1]},
+    }  # fmt: skip
+    return make_span(
+        attributes=attributes, resource={"service.name": "shop"},
+        events=[Event("exception", 5, {"exception.type": "Lost"})],
+        links=[Link(f"{9:032x}", f"{9:016x}", {"why": "x"})], **changes,
+    )  # fmt: skip
+
+
+def test_it_is_there_again_after_a_restart(path: Path, make_span: Callable[..., Span]) -> None:
+    store = KeptStore(path)
+    spans = [rich_span(make_span, id=1), rich_span(make_span, id=2, parent=1)]
+    log = LogRecord(TRACE, f"{1:016x}", 5, "WARN", 13, {"text": "low"}, "shop", "", {"a": 1})
+    store.add(spans, [log, log])
+    store.close()
+    again = KeptStore(path)
+    trace = again.trace(TRACE)
+    assert trace is not None
+    assert list(trace.spans) == spans
+    assert list(trace.logs) == [log, log]
+    # Resources are shared, and weighed once, as they were.
+    assert trace.spans[0].resource is trace.spans[1].resource
+    assert again.size <= store.size
+    for query in ("order.id=ORD1", "exception=Lost", "log=", "-nothing"):
+        assert len(Filter(text=query).of(again, again.summaries())) == 1
+    # A span that is sent again replaces itself in the file, too.
+    again.add(spans)
+    again.close()
+    assert len(KeptStore(path)) == 4
+
+
+def test_what_goes_from_the_store_goes_from_the_file(
+    path: Path, make_span: Callable[..., Span]
+) -> None:
+    limits = Limits(traces=3)
+    store = KeptStore(path, limits)
+    for trace in range(1, 10):
+        store.add([make_span(trace=trace, attributes={"text": "x" * 10_000})])
+    store.close()
+    with sqlite3.connect(path) as file:
+        found = {int(row[0], 16) for row in file.execute("SELECT trace_id FROM item")}
+    assert found == {7, 8, 9}
+    assert path.stat().st_size < 100_000
+    # A smaller store takes the latest.
+    assert {int(s.trace_id, 16) for s in KeptStore(path, Limits(traces=1)).summaries()} == {9}
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.dictionaries(st.text(st.characters(), max_size=8), VALUES, max_size=4), st.integers(0))
+def test_whatever_is_in_a_span_is_kept(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_span: Callable[..., Span],
+    attributes: dict[str, Any],
+    number: int,
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "traces.db"
+    store = KeptStore(path)
+    log = LogRecord(TRACE, None, 5, "", 0, number, "", "", attributes)
+    store.add([make_span(id=1, attributes=attributes, resource=attributes, name="a\ud800")], [log])
+    store.add([make_span(id=2, attributes={"n": number})])
+    store.close()
+    again = KeptStore(path)
+    assert len(again) == 3
+    again.close()
+
+
+@pytest.mark.parametrize("other", ["text", "database", "directory", "version"])
+def test_another_file_is_refused_and_left_alone(path: Path, other: str) -> None:
+    if other == "directory":
+        path.mkdir()
+    elif other == "text":
+        path.write_text("no database, but long enough to be looked at\n" * 100, "utf-8")
+    elif other == "version":
+        KeptStore(path).close()
+        with sqlite3.connect(path) as file:
+            file.execute("PRAGMA user_version = 99")
+    else:
+        with sqlite3.connect(path) as file:
+            file.execute("CREATE TABLE orders (id)")
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(CannotKeep, match=re.escape(str(path))):
+        KeptStore(path)
+    assert not path.is_file() or path.read_bytes() == before
+
+
+def start(path: Path) -> tuple[subprocess.Popen[str], str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("FLASK_", "OTEL_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "bodytrace", "viewer", "--port", "0", "--store", str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    found = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
+    assert found is not None
+    return process, found[0]
+
+
+def test_the_command_keeps_traces_over_a_restart(
+    path: Path, make_span: Callable[..., Span]
+) -> None:
+    body = otlp_writer.to_json([make_span(name="POST /orders")])
+    for number in range(2):
+        process, url = start(path)
+        try:
+            if number == 0:
+                headers = {"Content-Type": "application/json"}
+                sent = requests.post(f"{url}/v1/traces", data=body, headers=headers, timeout=10)
+                assert sent.status_code == 200
+            assert "POST /orders" in requests.get(url, timeout=10).text
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.communicate()

@@ -100,6 +100,9 @@ def summarize(
         if IDS in span.attributes:
             known |= _names_in(span.attributes)
         for name, value in span.attributes.items():
+            # Most names are known to be none: the loop is over all there is in the store.
+            if not _names.get(name, True) and name not in known:
+                continue
             if len(ids) < _MAX_IDS and _is_business_id(name, value, known):
                 ids[name, str(value)[:_MAX_VALUE]] = None
     links.pop(trace_id, None)

@@ -76,6 +76,7 @@ class Bar:
     :param label: where its duration is written: ``after``, ``before`` or ``inside``.
     :param critical: where each critical stretch starts, and how wide it is.
     :param late: where the answer was there, if work went on after it.
+    :param followed: whether it began after the answer.
     """
 
     x: float
@@ -83,6 +84,7 @@ class Bar:
     label: str
     critical: Sequence[tuple[float, float]]
     late: float | None = None
+    followed: bool = False
 
     @property
     def label_x(self) -> float:
@@ -100,8 +102,10 @@ def bar(row: Row, whole: Waterfall) -> Bar:
         (round((start - whole.start) * scale, 3), round((end - start) * scale, 3))
         for start, end in row.critical
     ]
-    late = None if whole.answered is None else round((whole.answered - whole.start) * scale, 3)
-    return Bar(round(x, 3), round(width, 3), label, critical, late)
+    answered = whole.answered
+    late = None if answered is None else round((answered - whole.start) * scale, 3)
+    followed = answered is not None and row.span.start >= answered
+    return Bar(round(x, 3), round(width, 3), label, critical, late, followed)
 
 
 def ticks(whole: Waterfall) -> list[tuple[int, str]]:

@@ -88,6 +88,8 @@ def test_filters(filled: Viewer, page: Page) -> None:
     page.wait_for_url("**/?q=ORD777")
     assert names(page) == ["POST /orders"]
     page.click("text=Clear")
+    # Until it has loaded, a page filters by its button.
+    page.wait_for_url(f"{filled.url}/")
     page.select_option("[name=status]", "ok")
     page.wait_for_url("**/?status=ok")
     assert names(page) == ["GET /health"] * 5

@@ -26,6 +26,8 @@ LANGUAGE_COOKIE = "bodytrace_language"
 THEME_COOKIE = "bodytrace_theme"
 THEMES = ("light", "dark")
 _COLOURS = 10
+_MODULES = sorted(path.name for path in (FOLDER / "static").glob("*.js"))
+"""The script's files: fetched at once, not one after the other as they import each other."""
 
 
 class Site:
@@ -109,6 +111,7 @@ class Visit:
             t=texts.texts_of(language),
             language=language,
             languages=texts.LANGUAGES,
+            modules=_MODULES,
             theme=self.theme,
             here_again=self.request.script_root + self.request.full_path.rstrip("?"),
             script_texts=texts.for_script(language),

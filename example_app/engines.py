@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from example_app.cache.missing_cache import MissingCache
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.discovery.static_directory import StaticDirectory
 from example_app.events.bus import PARTITIONS
 from example_app.events.kafka_settings import KafkaSettings
 from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +99,7 @@ class Engines:
         return SqliteOrderStore(folder, tracer, router)
 
     def cache(self, data: Path) -> Cache:
-        """What services keep for a while.
+        """What services keep for a while; they start without it where it cannot be opened.
 
         :raises ValueError: `cache_server` is none.
         """
@@ -105,7 +107,14 @@ class Engines:
             from example_app.cache.redis_cache import RedisCache
 
             return RedisCache(self.cache_server)
-        return SqliteCache(data / "cache.db")
+
+        def open_file() -> Cache:
+            return SqliteCache(data / "cache.db")
+
+        try:
+            return open_file()
+        except TemporarilyUnavailable as error:
+            return MissingCache(open_file, error)
 
     def publisher(self, data: Path) -> Publisher:
         """Where events go."""

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _BATCH = 50
 _POLL_S = 0.02
 _LAYOUT = 2
+_REMEDY = (
+    "restore it from a backup, or move it away: events in it that are not handled are lost then"
+)
 _SCHEMA = f"""
 CREATE TABLE log (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,6 +50,7 @@ class SqlitePublisher:
     system = "sqlite"
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection = _open(path, durable=True)
         self._lock = threading.Lock()
 
@@ -54,7 +58,7 @@ class SqlitePublisher:
         """Add `events` in this order, all or none; return where each one is."""
         statement = "INSERT INTO log (destination, partition, event) VALUES (?, ?, ?)"
         rows = [(*_partition_of(event), msgspec.json.encode(event)) for event in events]
-        with self._lock:
+        with self._lock, sqlite.naming(self._path, _REMEDY):
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 offsets = [self._connection.execute(statement, row).lastrowid or 0 for row in rows]
@@ -85,13 +89,16 @@ class SqliteConsumer:
         partitions: Iterable[int] = range(PARTITIONS),
     ) -> None:
         self.group = group
+        self._path = path
         # A commit lost to a power failure is an event delivered again.
         self._connection = _open(path, durable=False)
         destinations = sorted({destination_of(topic) for topic in topics})
         numbers = [*partitions]
         self._done = {Partition(it, number): 0 for it in destinations for number in numbers}
         query = "SELECT destination, partition, position FROM progress WHERE group_name = ?"
-        for destination, number, position in self._connection.execute(query, (group,)):
+        with sqlite.naming(path, _REMEDY):
+            progress = self._connection.execute(query, (group,)).fetchall()
+        for destination, number, position in progress:
             partition = Partition(destination, number)
             if partition in self._done:
                 self._done[partition] = position
@@ -113,10 +120,13 @@ class SqliteConsumer:
             "SELECT position, event FROM log WHERE destination = ? AND partition = ?"
             " AND position > ? ORDER BY position LIMIT ?"
         )
-        rows = self._connection.execute(query, (*partition, self._done[partition], _BATCH))
+        with sqlite.naming(self._path, _REMEDY):
+            rows = self._connection.execute(
+                query, (*partition, self._done[partition], _BATCH)
+            ).fetchall()
         return [
             Delivery(msgspec.json.decode(event, type=Event), Place(partition, position))
-            for position, event in rows.fetchall()
+            for position, event in rows
         ]
 
     def commit(self, deliveries: Sequence[Delivery]) -> None:
@@ -124,12 +134,13 @@ class SqliteConsumer:
         last: dict[Partition, int] = defaultdict(int)
         for _, (partition, offset) in deliveries:
             last[partition] = max(last[partition], offset)
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?)",
-                [(self.group, *partition, offset) for partition, offset in last.items()],
-            )
+        with sqlite.naming(self._path, _REMEDY):
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO progress VALUES (?, ?, ?, ?)",
+                    [(self.group, *partition, offset) for partition, offset in last.items()],
+                )
         self._done.update(last)
 
     def lag(self) -> int | None:
@@ -137,10 +148,11 @@ class SqliteConsumer:
         if self._seen_all:
             return 0
         query = "SELECT COUNT(*) FROM log WHERE destination = ? AND partition = ? AND position > ?"
-        counted: list[int] = [
-            self._connection.execute(query, (*partition, done)).fetchone()[0]
-            for partition, done in self._done.items()
-        ]
+        with sqlite.naming(self._path, _REMEDY):
+            counted: list[int] = [
+                self._connection.execute(query, (*partition, done)).fetchone()[0]
+                for partition, done in self._done.items()
+            ]
         return sum(counted)
 
     def close(self) -> None:
@@ -154,13 +166,14 @@ def _partition_of(event: Event) -> Partition:
 
 
 def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
-    connection = sqlite.connect(path, durable=durable)
+    connection = sqlite.connect(path, durable=durable, remedy=_REMEDY)
     try:
-        if _layout(connection) == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            with connection:
-                _create(connection)
-        found = _layout(connection)
+        with sqlite.naming(path, _REMEDY):
+            if _layout(connection) == 0:
+                connection.execute("BEGIN IMMEDIATE")
+                with connection:
+                    _create(connection)
+            found = _layout(connection)
     except BaseException:
         connection.close()
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from example_app import sqlite
+from example_app.failures import DatabaseUnavailable
 from example_app.orders.shards import DATABASES
 from example_app.orders.sql_store import ANSWER_S, Database, SqlOrderStore
 
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
     from example_app.orders.shards import Router
 
+CREATED = "created"
+"""Beside the databases once all were made: one that is not there any more was deleted."""
+
 
 class SqliteOrderStore(SqlOrderStore):
     """An `OrderStore` in the files ``db-order-01.db`` to ``-08.db`` of `folder`.
 
-    They are made if they are not there.
+    They are made at the first start. One that was deleted after it is not made again: its orders
+    would be lost, and nobody would know.
 
-    :raises DatabaseUnavailable: one cannot be opened.
+    :raises DatabaseUnavailable: one was deleted, or cannot be opened.
     """
 
     def __init__(
@@ -31,9 +36,19 @@ class SqliteOrderStore(SqlOrderStore):
         router: Router | None = None,
         answer_s: float = ANSWER_S,
     ) -> None:
+        created = folder / CREATED
+        new = not created.exists()
+        paths = {name: folder / f"{name}.db" for name in DATABASES}
+        deleted = [str(path) for path in paths.values() if not new and not path.exists()]
+        if deleted:
+            raise DatabaseUnavailable(
+                f"{', '.join(deleted)}: deleted: restore from a backup, or remove {created} to go "
+                "on without these orders"
+            )
         databases = {}
-        for name in DATABASES:
-            engine = sqlite.engine(folder / f"{name}.db")
+        for name, path in paths.items():
+            engine = sqlite.engine(path, new=new)
             databases[name] = Database(name, engine, tracer, "sqlite")
-            sqlite.create(databases[name].metadata, engine)
+            sqlite.create(databases[name].metadata, engine, new=new)
+        created.touch()
         super().__init__(databases, router, answer_s)

@@ -19,6 +19,7 @@ from opentelemetry import baggage, context
 from example_app.__main__ import main
 from example_app.engines import MEMBERS, Engines
 from example_app.events import dead_letters
+from example_app.events.bus import Delivery
 from example_app.events.event import Event, new_event
 from example_app.events.loop import Bounds, EventLoop, together
 from example_app.events.outbox import Relay
@@ -30,7 +31,7 @@ from tests.example_app.test_events import Keeping
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from example_app.events.bus import Consumer, Delivery, Publisher
+    from example_app.events.bus import Consumer, Publisher
     from flask_bodytrace.testing import SpanRecorder
 
 pytestmark = pytest.mark.usefixtures("propagators")
@@ -398,3 +399,40 @@ def test_the_bus_of_another_version_says_what_to_do(tmp_path: Path) -> None:
         older.execute("CREATE TABLE log (position INTEGER PRIMARY KEY, event BLOB NOT NULL)")
     with pytest.raises(DatabaseUnavailable, match=r"bus\.db: made by another version.*move it"):
         SqlitePublisher(path)
+
+
+def test_a_bus_that_is_broken_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bus.db"
+    path.write_bytes(b"garbage" * 9999)
+    said = f"{path}: file is not a database: restore it from a backup, or move it away"
+    with pytest.raises(DatabaseUnavailable, match=said):
+        Engines().publisher(tmp_path)
+    with pytest.raises(DatabaseUnavailable, match=said):
+        Engines().consumers(tmp_path, "shop", ["order.placed"])
+    assert main(["--data", str(tmp_path), "--replay", "order.placed.dead.shop"]) == 1
+    assert capsys.readouterr().err.startswith(f"cannot replay: {said}")
+
+
+def test_a_bus_that_breaks_while_in_use_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    (consumer, *others) = Engines().consumers(tmp_path, "shop", ["order.placed"])
+    with ExitStack() as closed:
+        publisher = closed.enter_context(closing(Engines().publisher(tmp_path)))
+        for member in (consumer, *others):
+            closed.enter_context(closing(member))
+        event = new_event("order.placed", "A1", {})
+        for member in (consumer, *others):
+            member.poll(0)
+        places = publisher.publish([event])
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TABLE log")
+            other.execute("DROP TABLE progress")
+        for ask in (
+            lambda: publisher.publish([event]),
+            lambda: consumer.poll(0),
+            lambda: consumer.commit([Delivery(event, places[0])]),
+        ):
+            with pytest.raises(DatabaseUnavailable, match=f"{path}: no such table"):
+                ask()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -12,10 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from werkzeug.test import Client
 
+from example_app.bootstrap import GATEWAY, INVENTORY, ORDERS, SERVICES, Surroundings
+from example_app.cache.missing_cache import MissingCache
 from example_app.cache.sqlite_cache import SqliteCache
 from example_app.engines import Engines
+from example_app.failures import DatabaseUnavailable, TemporarilyUnavailable
 from example_app.gateway import nonces
+from tests.body.servers import free_port
 from tests.example_app.programs import until
 from tests.example_app.redis_cluster import Cluster, cluster
 
@@ -179,3 +186,85 @@ def test_what_is_over_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_is_no_nonce_is_refused(tmp_path: Path, nonce: str | None) -> None:
     with closing(SqliteCache(tmp_path / "cache.db")) as cache, pytest.raises(nonces.BadNonce):
         nonces.use(cache, nonce, b"body")
+
+
+GARBAGE = b"garbage" * 9999
+
+
+def test_services_start_without_a_cache_that_is_broken_and_say_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cache.db"
+    path.write_bytes(GARBAGE)
+    without = Engines().cache(tmp_path)
+
+    assert not without.set("a", 1)
+    for ask in (without.get, lambda key: without.add(key, 1)):
+        # "There is none" would let a nonce be used twice.
+        with pytest.raises(TemporarilyUnavailable, match=f"{path}: file is not a.*: move it away"):
+            ask("a")
+    (record,) = caplog.records
+    assert f"{path}: file is not a database: move it away" in record.getMessage()
+    assert path.read_bytes() == GARBAGE, "what is in it is for whoever looks into it"
+
+
+def test_the_cache_is_there_once_it_can_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[str] = []
+
+    def open_cache() -> Any:
+        tried.append("")
+        if len(tried) < 3:
+            raise DatabaseUnavailable("locked")
+        return SqliteCache(tmp_path / "cache.db")
+
+    cache = MissingCache(open_cache, DatabaseUnavailable("locked"), pause_s=0)
+    for _ in range(2):
+        with pytest.raises(TemporarilyUnavailable, match="there is no cache: locked"):
+            cache.add("a", 1)
+    assert cache.add("a", 1)
+    assert not cache.add("a", 1)
+    assert cache.get("a") == 1
+    assert cache.set("a", 2)
+    assert len(tried) == 3
+    assert [it.getMessage() for it in caplog.records] == [
+        "there is no cache, and what needs it is refused: locked",
+        "the cache is there",
+    ]
+
+
+def test_a_cache_that_is_missing_is_not_tried_again_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    path.write_bytes(GARBAGE)
+    without = Engines().cache(tmp_path)
+    path.unlink()
+    with pytest.raises(TemporarilyUnavailable):
+        without.get("a")
+    assert not path.exists()
+
+
+def test_a_cache_that_breaks_while_in_use_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    with closing(SqliteCache(path)) as cache:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("DROP TABLE cache")
+        for ask in (cache.get, cache.has, cache.delete, lambda key: cache.add(key, 1)):
+            with pytest.raises(DatabaseUnavailable, match=f"{path}: no such table"):
+                ask("a")
+
+
+def test_a_gateway_without_a_cache_starts_and_takes_no_order_twice(tmp_path: Path) -> None:
+    (tmp_path / "cache.db").write_bytes(GARBAGE)
+    nobody = {name: f"http://127.0.0.1:{free_port()}" for name in (GATEWAY, ORDERS, INVENTORY)}
+    provider = TracerProvider(shutdown_on_exit=False)
+    with SERVICES[GATEWAY](Surroundings(tmp_path, nobody, b"key", provider)) as app:
+        client: Any = Client(app)
+        refused = client.post("/orders", json={}, headers={"X-Nonce": "a-nonce-of-a-test"})
+        ready = client.get("/ready")
+        handed_on = client.get("/stock/BOLT")
+    assert refused.status_code == 503
+    assert "Nobody can say now whether this was sent before" in refused.text
+    assert "cache.db" not in refused.text
+    assert ready.json == {"status": "not ready", "missing": ["cache"]}
+    assert "inventory" in handed_on.text, "what needs no cache goes on"

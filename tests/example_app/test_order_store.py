@@ -1,3 +1,4 @@
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from opentelemetry.trace import NoOpTracer
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from example_app.bootstrap import ORDERS, Surroundings
 from example_app.engines import Engines
 from example_app.events.event import PAID, PLACED, Event, new_event
 from example_app.failures import DatabaseUnavailable
@@ -21,8 +23,10 @@ from example_app.orders.scatter import Scatter
 from example_app.orders.shards import DATABASES, Router
 from example_app.orders.sql_outbox import SqlOutbox
 from example_app.orders.sql_store import SqlOrderStore
-from example_app.orders.sqlite_store import SqliteOrderStore
+from example_app.orders.sqlite_store import CREATED, SqliteOrderStore
 from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
+from example_app.process import READY
+from tests.body.servers import free_port
 from tests.example_app.mariadb_servers import Server, servers
 
 ORDER = Order(order_id="A1", user_id="U1", items=(Item("BOLT", 2), Item("NUT", 3)))
@@ -339,3 +343,111 @@ def test_what_is_no_server_is_named_without_its_password(urls: str) -> None:
     with pytest.raises(ValueError, match="EXAMPLE_DATABASES: ") as error:
         Engines(databases=urls).order_store(Path(), NoOpTracer(), Router())
     assert "secret" not in str(error.value)
+
+
+def refused(folder: Path) -> str:
+    """What a store says that does not open."""
+    with pytest.raises(DatabaseUnavailable) as error:
+        SqliteOrderStore(folder, NoOpTracer())
+    return str(error.value)
+
+
+@pytest.mark.parametrize("put_there", [None, b"", b"another file"])
+def test_a_file_that_is_deleted_or_replaced_takes_no_orders_and_others_go_on(
+    tmp_path: Path, put_there: bytes | None
+) -> None:
+    here, there = (user_of(name) for name in DATABASES[:2])
+    path, aside = tmp_path / f"{DATABASES[0]}.db", tmp_path / "aside"
+    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+        store.add(stored("KEPT", here), event())
+        path.rename(aside)
+        if put_there is not None:
+            path.write_bytes(put_there)
+        # The first one for a connection that was open before, the second one for a new one.
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable, match=f"{path}: deleted or replaced"):
+                store.add(stored("LOST", here), event())
+        store.add(stored("OTHER", there), event())
+        assert store.find("OTHER").unanswered == (DATABASES[0],)
+        assert (path.read_bytes() if path.exists() else None) == put_there, "none was begun"
+
+        aside.replace(path)
+        store.add(stored("AGAIN", here), event())
+        assert [it.order.order_id for it in store.of_user(here, 9)] == ["AGAIN", "KEPT"]
+
+
+def test_a_file_that_was_deleted_is_not_made_again_at_the_start(tmp_path: Path) -> None:
+    user = user_of(DATABASES[1])
+    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+        store.add(stored("KEPT", user), event())
+    gone = [tmp_path / f"{name}.db" for name in DATABASES[2:4]]
+    for path in gone:
+        path.unlink()
+
+    said = refused(tmp_path)
+    assert said.startswith(f"{gone[0]}, {gone[1]}: deleted: restore from a backup")
+    assert str(tmp_path / CREATED) in said
+    assert not any(path.exists() for path in gone)
+
+    (tmp_path / CREATED).unlink()
+    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+        assert store.get(user, "KEPT").order.user_id == user
+    assert refused_after_deleting(tmp_path, gone[0]), "and from here on as before"
+
+
+def refused_after_deleting(folder: Path, path: Path) -> bool:
+    path.unlink()
+    return str(path) in refused(folder)
+
+
+def test_a_first_start_that_was_cut_short_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as full:
+        full.setattr("example_app.sqlite.create", fail)
+        with pytest.raises(OSError, match="no space"):
+            SqliteOrderStore(tmp_path, NoOpTracer())
+    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+        assert store.count() == Gathered({})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "was emptied: restore it from a backup"),
+        (b"garbage" * 9999, "file is not a database: restore it from a backup"),
+    ],
+)
+def test_a_file_that_is_broken_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    SqliteOrderStore(tmp_path, NoOpTracer()).close()
+    path = tmp_path / f"{DATABASES[5]}.db"
+    path.write_bytes(content)
+    assert refused(tmp_path) == f"{path}: {said}"
+
+
+def test_a_service_says_at_its_start_which_file_was_deleted(tmp_path: Path) -> None:
+    folder = tmp_path / "orders"
+    SqliteOrderStore(folder, NoOpTracer()).close()
+    path = folder / f"{DATABASES[7]}.db"
+    path.unlink()
+    services = {ORDERS: f"http://127.0.0.1:{free_port()}"}
+    run = subprocess.run(
+        [sys.executable, "-m", "example_app", "--service", ORDERS],
+        env={
+            **os.environ,
+            "OTEL_TRACES_EXPORTER": "none",
+            **Surroundings(tmp_path, services, b"key").environment(),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert READY not in run.stdout
+    assert f"{path}: deleted" in run.stderr
+    assert not path.exists()

@@ -103,18 +103,18 @@ class Engines:
 
         :raises ValueError: `cache_server` is none.
         """
-        if self.cache_server:
-            from example_app.cache.redis_cache import RedisCache
 
-            return RedisCache(self.cache_server)
+        def open_cache() -> Cache:
+            if self.cache_server:
+                from example_app.cache.redis_cache import RedisCache
 
-        def open_file() -> Cache:
+                return RedisCache(self.cache_server)
             return SqliteCache(data / "cache.db")
 
         try:
-            return open_file()
+            return open_cache()
         except TemporarilyUnavailable as error:
-            return MissingCache(open_file, error)
+            return MissingCache(open_cache, error)
 
     def publisher(self, data: Path) -> Publisher:
         """Where events go."""

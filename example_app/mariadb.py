@@ -81,6 +81,9 @@ def migrate(engine: Engine) -> None:
 def _engine(url: URL) -> Engine:
     made = create_engine(
         url,
+        # Whoever locks the rows of an outbox would else lock the gap behind them, too, so that no
+        # order could be stored while its events are published.
+        isolation_level="READ COMMITTED",
         pool_size=_CONNECTIONS,
         pool_pre_ping=True,  # One that was open while the server died is not used again.
         pool_recycle=300,

@@ -20,6 +20,8 @@ from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
+from example_app.failures import TemporarilyUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
@@ -41,14 +43,16 @@ class RedisCache(BaseCache):
     :param url: ``redis://host:port``; the other servers are found by that one.
     :param default_timeout: seconds, where none are given.
     :param patience_s: how long a call waits for a primary to be replaced.
-    :raises ValueError: no cluster answers at `url`.
+    :raises ValueError: `url` is none of Redis.
+    :raises TemporarilyUnavailable: no cluster answers there.
     """
 
     def __init__(self, url: str, default_timeout: int = 300, patience_s: float = 10.0) -> None:
         super().__init__(default_timeout)
         self._patience_s = patience_s
         if urlsplit(url).scheme not in {"redis", "rediss"}:
-            raise ValueError(f"EXAMPLE_CACHE_SERVER={url[:60]!r}: use redis://host:port")
+            # Not shown: it may hold a password.
+            raise ValueError("EXAMPLE_CACHE_SERVER is no redis://host:port")
         try:
             self._cluster = RedisCluster.from_url(
                 url,
@@ -57,7 +61,7 @@ class RedisCache(BaseCache):
                 retry=Retry(NoBackoff(), 0),  # We try again ourselves: `add` has to know.
             )
         except (exceptions.RedisError, exceptions.RedisClusterException) as error:
-            raise ValueError(
+            raise TemporarilyUnavailable(
                 f"EXAMPLE_CACHE_SERVER: no Redis Cluster answers ({str(error)[:200]}): name a "
                 "running server of one, as redis://host:port"
             ) from error

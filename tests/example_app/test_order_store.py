@@ -262,6 +262,21 @@ def test_several_relays_publish_an_event_once(store: SqlOrderStore) -> None:
     assert len(found) == 20
 
 
+def test_orders_are_stored_while_events_are_published(store: SqlOrderStore) -> None:
+    store.add(stored("A1", "U1"), event())
+    found: list[Event] = []
+
+    def publish_slowly(events: Sequence[Event]) -> None:
+        found.extend(events)
+        if len(found) == 1:
+            adding = threading.Thread(target=store.add, args=(stored("A2", "U1"), event()))
+            adding.start()
+            adding.join(20)
+            assert not adding.is_alive()
+
+    assert outbox_of(store, "U1").drain(publish_slowly) == 2
+
+
 def test_a_server_that_is_killed_stops_its_own_databases_and_comes_back(
     mariadb: Sequence[Server],
 ) -> None:

@@ -43,7 +43,7 @@ PORTS = {
     VIEWER: 4318,
 }
 ANY_PORTS = dict.fromkeys(PORTS, 0)
-_START_S, _STOP_S = 60.0, 15.0
+_START_S, _STOP_S = 120.0, 15.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _CRASH_S = 5.0
 """A service that ends so soon after it was started is in a crash loop: the pauses grow."""

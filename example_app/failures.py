@@ -15,8 +15,8 @@ class DatabaseUnavailable(TemporarilyUnavailable):
     """A database is locked, broken or gone; the message names its file, for the log only."""
 
 
-class Again(TemporarilyUnavailable):
-    """A transaction was undone for another one's sake; done again it may succeed."""
+class RolledBack(TemporarilyUnavailable):
+    """The database rolled a transaction back because of another one; retried it may succeed."""
 
 
 class BusUnavailable(TemporarilyUnavailable):

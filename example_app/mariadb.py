@@ -12,7 +12,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from example_app.failures import Again, DatabaseUnavailable
+from example_app.failures import DatabaseUnavailable, RolledBack
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine, ExceptionContext
@@ -23,7 +23,7 @@ _CONNECTIONS = 5
 _MIGRATING_S = 60
 _OF_THE_STATEMENT = (pymysql.IntegrityError, pymysql.ProgrammingError, pymysql.DataError)
 # ER_LOCK_DEADLOCK and ER_LOCK_WAIT_TIMEOUT.
-_UNDONE = {1213, 1205}
+_ROLLED_BACK = {1213, 1205}
 _alembic = threading.Lock()
 """Its context is one for all threads."""
 
@@ -51,8 +51,8 @@ def servers(urls: str) -> list[URL]:
 def engine(server: URL, database: str) -> Engine:
     """Return an engine for a database, which is made if it is not there.
 
-    Its connections raise `DatabaseUnavailable` where the server is not reached, and `Again` after a
-    deadlock.
+    Its connections raise `DatabaseUnavailable` where the server is not reached, and `RolledBack`
+    after a deadlock.
 
     :raises DatabaseUnavailable: the server is not reached now.
     """
@@ -100,7 +100,7 @@ def _engine(url: URL) -> Engine:
         error: Any = context.original_exception
         if not isinstance(error, pymysql.MySQLError) or isinstance(error, _OF_THE_STATEMENT):
             return
-        kind = Again if error.args and error.args[0] in _UNDONE else DatabaseUnavailable
+        kind = RolledBack if error.args and error.args[0] in _ROLLED_BACK else DatabaseUnavailable
         raise kind(f"{named}: {error}") from error
 
     event.listen(made, "handle_error", name_the_server)

@@ -35,7 +35,7 @@ def naming(path: Path, remedy: str = _RESTORE) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if isinstance(error, _OF_THE_STATEMENT):
+        if not _is_of_the_file(error):
             raise
         raise _unavailable(path, error, remedy) from error
 
@@ -81,7 +81,7 @@ def engine(path: Path, *, new: bool = True) -> Engine:
 
     def name_the_file(context: ExceptionContext) -> None:
         error = context.original_exception
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OF_THE_STATEMENT):
+        if isinstance(error, sqlite3.DatabaseError) and _is_of_the_file(error):
             raise _unavailable(path, error, _RESTORE) from error
 
     made = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
@@ -91,9 +91,22 @@ def engine(path: Path, *, new: bool = True) -> Engine:
     return made
 
 
+def _is_of_the_file(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error is not the statement's own."""
+    return not isinstance(error, _OF_THE_STATEMENT)
+
+
 def _unavailable(path: Path, error: sqlite3.DatabaseError, remedy: str) -> DatabaseUnavailable:
     is_broken = any(said in str(error) for said in _OF_A_BROKEN_FILE)
     return DatabaseUnavailable(f"{path}: {error}{f': {remedy}' if is_broken else ''}")
+
+
+def other_layout(file: object, found: int, wanted: int) -> DatabaseUnavailable:
+    """What to raise for a file that another version of the example has made."""
+    return DatabaseUnavailable(
+        f"{file}: made by another version of the example (layout {found}, not {wanted}): move it "
+        "away"
+    )
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -119,10 +132,7 @@ def create(tables: MetaData, engine: Engine, *, new: bool = True) -> None:
             tables.create_all(connection, checkfirst=False)
             connection.exec_driver_sql(f"PRAGMA user_version = {wanted}")
         elif found != wanted:
-            raise DatabaseUnavailable(
-                f"{engine.url.database}: made by another version of the example (layout {found}, "
-                f"not {wanted}): move it away"
-            )
+            raise other_layout(engine.url.database, found, wanted)
 
 
 def connect(path: Path, *, durable: bool, remedy: str = _RESTORE) -> sqlite3.Connection:

@@ -199,15 +199,15 @@ def viewer(host: str, port: int, path: str | None) -> None:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from .viewer import keeping, server, store
+    from .viewer import kept_store, server, store
 
     with ExitStack() as stack:
         try:
-            kept = keeping.KeptStore(Path(path), store.ALONE) if path else None
+            kept = kept_store.KeptStore(Path(path), store.ALONE) if path else None
             if kept is not None:
                 stack.callback(kept.close)
             made = server.make(host, port, server.token_from_environment(), kept)
-        except (server.CannotServe, keeping.CannotKeep) as error:
+        except (server.CannotServe, kept_store.CannotKeep) as error:
             raise click.ClickException(str(error)) from None
         click.echo(f"Traces: {server.url_of(made)}/   OTLP/HTTP: the same address. Ctrl-C ends it.")
         made.serve_forever()

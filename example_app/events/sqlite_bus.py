@@ -17,7 +17,6 @@ import msgspec
 from example_app import sqlite
 from example_app.events.bus import PARTITIONS, Delivery, Partition, Place, destination_of
 from example_app.events.event import Event
-from example_app.failures import DatabaseUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -179,10 +178,7 @@ def _open(path: Path, *, durable: bool) -> sqlite3.Connection:
         raise
     if found != _LAYOUT:
         connection.close()
-        raise DatabaseUnavailable(
-            f"{path}: made by another version of the example (layout {found}, not {_LAYOUT}):"
-            " move it away"
-        )
+        raise sqlite.other_layout(path, found, _LAYOUT)
     return connection
 
 

@@ -78,7 +78,7 @@ class _Family:
         return self._metric.labels(*[str(given.get(key, "")) for key in self._keys])
 
 
-class _Counter(metrics.Counter):
+class _Adding:
     def __init__(self, family: _Family) -> None:
         self._family = family
 
@@ -89,15 +89,12 @@ class _Counter(metrics.Counter):
         self._family.of(attributes).inc(amount)
 
 
-class _UpDownCounter(metrics.UpDownCounter):
-    def __init__(self, family: _Family) -> None:
-        self._family = family
+class _Counter(_Adding, metrics.Counter):
+    pass
 
-    def add(
-        self, amount: float, attributes: Attributes = None, context: Context | None = None
-    ) -> None:
-        del context
-        self._family.of(attributes).inc(amount)
+
+class _UpDownCounter(_Adding, metrics.UpDownCounter):
+    pass
 
 
 class _Histogram(metrics.Histogram):

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import MetaData, func, literal, select, union_all
 from sqlalchemy.exc import IntegrityError
 
-from example_app.failures import Again, DatabaseUnavailable
+from example_app.failures import DatabaseUnavailable, RolledBack
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import from_json
 from example_app.orders.scatter import Scatter
@@ -47,7 +47,7 @@ class Database:
     """One database: its tables, and its outbox.
 
     :param engine: its own connections. They raise `DatabaseUnavailable` where it cannot be reached,
-        and `Again` where a transaction was undone for another one's sake.
+        and `RolledBack` after a deadlock.
     :param system: as in the semantic conventions' ``db.system.name``.
     """
 
@@ -60,13 +60,13 @@ class Database:
         self.outbox = SqlOutbox(name, engine, outbox_table(self.metadata))
 
     def change(self, work: Callable[[Connection], T]) -> T:
-        """Return what `work` does in one transaction; done again where that was undone."""
+        """Return what `work` does in one transaction, which is retried where it is rolled back."""
         tries = 1
         while True:
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
-            except Again as error:
+            except RolledBack as error:
                 if tries == _TRIES:
                     raise DatabaseUnavailable(f"{error}, {_TRIES} times") from error
                 tries += 1

@@ -125,7 +125,7 @@ class Held:
                 self._spans.append(span)
                 keeper.count += 1
             else:
-                keeper.is_full()
+                keeper.say_full()
         return bool(self._is_kept)
 
 
@@ -137,7 +137,7 @@ class Keeper(SpanProcessor):
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._processor = processor
-        self._has_complained = False
+        self._has_said_full = False
         self.lock = Lock()
         self.count = 0
         """Spans held, of all requests."""
@@ -157,7 +157,7 @@ class Keeper(SpanProcessor):
             if len(self.held_by) < MOST_OF_ALL:
                 held.begun(span_id)
             else:
-                self.is_full()
+                self.say_full()
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
         """Note which request a span belongs to."""
@@ -184,10 +184,10 @@ class Keeper(SpanProcessor):
         for span in spans:
             self._processor.on_end(_sampled(span))
 
-    def is_full(self) -> None:
-        """Say once that spans are not held."""
-        if not self._has_complained:
-            self._has_complained = True
+    def say_full(self) -> None:
+        """Say once that spans are dropped for want of room."""
+        if not self._has_said_full:
+            self._has_said_full = True
             _log.warning(
                 "BODYTRACE_KEEP: more than %d spans of a request, or %d of all requests, are held: "
                 "further ones are dropped unless they are sampled",

@@ -1,9 +1,11 @@
 """Which requests are kept although nobody sampled them: rules as text, and what they decide.
 
-errors             an answer of 4xx or 5xx, or an exception on the way
-server-errors      an answer of 5xx, or an exception on the way
-slow:500ms         one that took so long, or longer; also slow:2s
-id:order.id=ORD1   one with that business id; id:order.id for any value
+The rules::
+
+    errors             an answer of 4xx or 5xx, or an exception on the way
+    server-errors      an answer of 5xx, or an exception on the way
+    slow:500ms         one that took so long, or longer; also slow:2s
+    id:order.id=ORD1   one with that business id; id:order.id for any value
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ class KeepRules:
 
     :param outcome: the lowest status that is; above 999 none is.
     :param slow_ns: the shortest duration that is, in nanoseconds; None if none is.
-    :param ids: the values of each business id that are; none of them stands for any value.
+    :param ids: for each business id the values that are; None for any value.
     """
 
     outcome: int
     slow_ns: int | None
-    ids: Mapping[str, frozenset[str]]
+    ids: Mapping[str, set[str] | None]
 
     @classmethod
     def parse(cls, rules: Iterable[str], hashers: Mapping[str, Callable[[str], str]]) -> KeepRules:
@@ -43,7 +45,7 @@ class KeepRules:
         :raises ValueError: one of them is no rule; says which.
         """
         outcome, slow_ns = _NEVER, None
-        ids: dict[str, frozenset[str]] = {}
+        ids: dict[str, set[str] | None] = {}
         for rule in rules:
             if rule in _OUTCOMES:
                 outcome = min(outcome, _OUTCOMES[rule])
@@ -52,12 +54,11 @@ class KeepRules:
                 slow_ns = limit if slow_ns is None else min(slow_ns, limit)
             elif found := _ID.fullmatch(rule):
                 name, value = found.groups()
-                if value is not None and name in hashers:
-                    value = hashers[name](value)
+                values = ids.setdefault(name, set())
                 if value is None:
-                    ids[name] = frozenset()
-                elif ids.get(name, True):
-                    ids[name] = ids.get(name, frozenset()) | {value}
+                    ids[name] = None
+                elif values is not None:
+                    values.add(hashers[name](value) if name in hashers else value)
             else:
                 raise ValueError(rule)
         return cls(outcome, slow_ns, ids)
@@ -73,6 +74,6 @@ class KeepRules:
         if self.slow_ns is not None and duration_ns >= self.slow_ns:
             return "slow"
         for name, values in self.ids.items():
-            if name in ids and (not values or ids[name] in values):
+            if name in ids and (values is None or ids[name] in values):
                 return "id"
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -10,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 import example_app
-from tests.example_app.programs import needed, started, until
+from tests.body.servers import free_port
+from tests.example_app.programs import needed, started, until, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +32,7 @@ class Kafka:
         needed("java", "apt-get install default-jre-headless (17 or later)")
         _get_jars()
         self._folder = folder
-        self._port, self._controller = _free_port(), _free_port()
+        self._port, self._controller = free_port(), free_port()
         self.url = f"kafka://127.0.0.1:{self._port}"
 
     @contextmanager
@@ -56,7 +54,7 @@ class Kafka:
 @contextmanager
 def tansu(folder: Path) -> Iterator[str]:
     """Run Tansu with all in memory; yields its URL."""
-    port = _free_port()
+    port = free_port()
     listener = f"tcp://127.0.0.1:{port}"
     command = [_tansu(), "broker", "--listener-url", listener]
     command += ["--advertised-listener-url", listener, "--storage-engine", "memory://tansu/"]
@@ -84,16 +82,7 @@ def _get_jars() -> None:
         needed("mvn", "apt-get install maven")
     if got.returncode:
         missing = f"Kafka's jars cannot be got from Maven Central: {got.stderr[-500:]}"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        without("kafka", missing)
 
 
 def _answers(port: int) -> bool:

@@ -30,6 +30,7 @@ from example_app.rpc import GrpcService, Method, serving_grpc
 from example_app.serving import serving
 from tests.body.servers import free_port
 from tests.example_app.programs import needed, started, until
+from tests.example_app.services import environment
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -235,7 +236,7 @@ def test_one_that_comes_back_after_kill_9_is_the_same_instance(
     port = free_port()
     services = {FULFILMENT: f"http://127.0.0.1:{port}"}
     around = Surroundings(tmp_path, services, b"key", engines=Engines(directory=agent.url))
-    environ = {**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()}
+    environ = environment(around)
     command = [sys.executable, "-m", "example_app", "--service", FULFILMENT]
 
     @contextmanager
@@ -265,7 +266,7 @@ def test_of_gunicorns_workers_one_registers_and_another_goes_on(
     port = free_port()
     services = {FULFILMENT: f"http://127.0.0.1:{port}"}
     around = Surroundings(tmp_path, services, b"key", engines=Engines(directory=agent.url))
-    environ = {**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()}
+    environ = environment(around)
     command = [sys.executable, "-m", "gunicorn", "-c", "python:example_app.gunicorn_config"]
     command += ["--workers=2", f"--bind=127.0.0.1:{port}", f"example_app.wsgi:{FULFILMENT}"]
     report = tmp_path / "locks" / f"announced-{FULFILMENT}-127.0.0.1-{port}.json"

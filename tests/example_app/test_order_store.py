@@ -1,4 +1,3 @@
-import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from opentelemetry.trace import NoOpTracer
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from example_app.bootstrap import ORDERS, Surroundings
+from example_app.bootstrap import ORDERS
 from example_app.engines import Engines
 from example_app.events.event import PAID, PLACED, Event, new_event
 from example_app.failures import DatabaseUnavailable
@@ -25,9 +24,8 @@ from example_app.orders.sql_outbox import SqlOutbox
 from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.sqlite_store import CREATED, SqliteOrderStore
 from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
-from example_app.process import READY
-from tests.body.servers import free_port
 from tests.example_app.mariadb_servers import Server, servers
+from tests.example_app.services import start_refused
 
 ORDER = Order(order_id="A1", user_id="U1", items=(Item("BOLT", 2), Item("NUT", 3)))
 STORED = StoredOrder(
@@ -448,21 +446,5 @@ def test_a_service_says_at_its_start_which_file_was_deleted(tmp_path: Path) -> N
     SqliteOrderStore(folder, NoOpTracer()).close()
     path = folder / f"{DATABASES[7]}.db"
     path.unlink()
-    services = {ORDERS: f"http://127.0.0.1:{free_port()}"}
-    run = subprocess.run(
-        [sys.executable, "-m", "example_app", "--service", ORDERS],
-        env={
-            **os.environ,
-            "OTEL_TRACES_EXPORTER": "none",
-            **Surroundings(tmp_path, services, b"key").environment(),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode != 0
-    assert READY not in run.stdout
-    assert f"{path}: deleted" in run.stderr
+    assert f"{path}: deleted" in start_refused(tmp_path, ORDERS)
     assert not path.exists()

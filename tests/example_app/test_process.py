@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import requests
 from example_app.bootstrap import FULFILMENT, Surroundings
 from example_app.process import READY
 from tests.body.servers import free_port
+from tests.example_app.services import environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def start(around: Surroundings, *more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "example_app", "--service", FULFILMENT, *more],
-        env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()},
+        env=environment(around),
         stdin=subprocess.DEVNULL if not more else subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -25,6 +25,7 @@ from example_app.process import READY
 from example_app.stopping import STOP_S
 from example_app.system import System, running
 from tests.body.servers import free_port
+from tests.example_app.services import environment, start_refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +82,7 @@ def test_it_does_not_wait_for_a_neighbour_that_hangs_before_it_stops(
                 *(sys.executable, "-m", "example_app", "--service", PAYMENTS),
                 *("--workers", str(workers)),
             ],
-            env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()},
+            env=environment(around),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -103,23 +104,8 @@ def test_it_does_not_wait_for_a_neighbour_that_hangs_before_it_stops(
 
 def test_a_service_that_cannot_be_put_together_ends_gunicorn_and_says_why(tmp_path: Path) -> None:
     (tmp_path / "fulfilment.db").write_bytes(b"this is no database" * 1000)
-    services = {FULFILMENT: f"http://127.0.0.1:{free_port()}"}
-    run = subprocess.run(
-        [sys.executable, "-m", "example_app", "--service", FULFILMENT, "--workers", "2"],
-        env={
-            **os.environ,
-            "OTEL_TRACES_EXPORTER": "none",
-            **Surroundings(tmp_path, services, b"key").environment(),
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode != 0
-    assert READY not in run.stdout
-    assert "fulfilment.db: file is not a database" in run.stderr
+    said = start_refused(tmp_path, FULFILMENT, "--workers", "2")
+    assert "fulfilment.db: file is not a database" in said
 
 
 def test_there_are_entries_for_five_services() -> None:
@@ -144,7 +130,7 @@ os.waitpid(pid, 0)
     around = Surroundings(tmp_path, {FULFILMENT: "127.0.0.1:0"}, b"key")
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, "OTEL_TRACES_EXPORTER": "none", **around.environment()},
+        env=environment(around),
         capture_output=True,
         text=True,
         timeout=60,

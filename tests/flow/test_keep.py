@@ -189,39 +189,35 @@ def test_a_stream_that_breaks_is_kept(make_shop: MakeShop) -> None:
     assert names(spans) == {"GET /stream", "chunk"}
 
 
-def test_a_span_that_ends_after_the_answer_is_kept_with_its_request(make_shop: MakeShop) -> None:
-    app, spans = make_shop("slow:0ms")
-    later: list[Any] = []
+def leaving_spans_open(app: Flask) -> tuple[Any, Callable[[], Any]]:
+    """Of one request a span that is open, and what starts another one in its context."""
+    left: list[Any] = []
 
     @app.get("/later")
     def view() -> str:
-        later.append(current_app.extensions["tracer"].start_span("later"))
-        later.append(carry(partial(current_app.extensions["tracer"].start_span, "after")))
+        start_span = current_app.extensions["tracer"].start_span
+        left.extend((start_span("later"), carry(partial(start_span, "after"))))
         return ""
 
-    with app.app_context():
-        app.test_client().get("/later")
-        assert names(spans) == {"GET /later"}
-        later[0].end()
-        later[1]().end()
+    app.test_client().get("/later")
+    later, start_after = left
+    return later, start_after
+
+
+def test_a_span_that_ends_after_the_answer_is_kept_with_its_request(make_shop: MakeShop) -> None:
+    app, spans = make_shop("slow:0ms")
+    later, start_after = leaving_spans_open(app)
+    assert names(spans) == {"GET /later"}
+    later.end()
+    start_after().end()
     assert names(spans) == {"GET /later", "later", "after"}
 
 
 def test_what_ends_after_a_request_that_is_not_kept_is_dropped(make_shop: MakeShop) -> None:
     app, spans = make_shop("errors")
-    later: list[Any] = []
-
-    @app.get("/later")
-    def view() -> str:
-        later.append(current_app.extensions["tracer"].start_span("later"))
-        later.append(carry(partial(current_app.extensions["tracer"].start_span, "after")))
-        return ""
-
-    with app.app_context():
-        app.test_client().get("/later")
-        later[0].end()
-        after = later[1]()
-    assert not after.is_recording()
+    later, start_after = leaving_spans_open(app)
+    later.end()
+    assert not start_after().is_recording()
     assert not spans.all
 
 

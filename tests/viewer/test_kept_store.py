@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_bodytrace.viewer import otlp_writer
-from flask_bodytrace.viewer.keeping import CannotKeep, KeptStore
+from flask_bodytrace.viewer.kept_store import CannotKeep, KeptStore
 from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
 from flask_bodytrace.viewer.search import Filter
 from flask_bodytrace.viewer.store import Limits

@@ -56,10 +56,14 @@ def engine(server: URL, database: str) -> Engine:
 
     :raises DatabaseUnavailable: the server is not reached now.
     """
-    with _engine(server).connect() as connection:
-        connection.exec_driver_sql(
-            f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        )
+    create = f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    without_database = _engine(server)
+    try:
+        with without_database.connect() as connection:
+            connection.exec_driver_sql(create)
+    finally:
+        # Its pool would keep the connection open for good.
+        without_database.dispose()
     return _engine(server.set(database=database))
 
 

@@ -1,7 +1,7 @@
 """Two traces side by side: what is new, gone, slower.
 
 Spans are matched by their path in the tree: service and name of each step, and which of several
-brothers of that name. Nothing recurses.
+siblings of that name. Nothing recurses.
 """
 
 from __future__ import annotations
@@ -83,22 +83,22 @@ def compare(before: Waterfall, after: Waterfall) -> list[Pair]:
 class _Node:
     row: Row | None
     below: dict[_Key, _Node]
-    brothers: dict[tuple[str, str], int]
+    siblings: dict[tuple[str, str], int]
     """How many of each name are below."""
 
 
 def _trees(rows: Sequence[Row]) -> _Node:
     top = _Node(None, {}, {})
-    way = [top]
+    path = [top]
     # The root of either stands at the same place whatever it is called.
     for number, row in enumerate(rows):
-        del way[row.depth + 1 :]
-        above = way[-1]
+        del path[row.depth + 1 :]
+        above = path[-1]
         service, name = (row.span.service, row.span.name) if number else ("", "")
-        count = above.brothers.get((service, name), 0)
-        above.brothers[service, name] = count + 1
+        count = above.siblings.get((service, name), 0)
+        above.siblings[service, name] = count + 1
         node = above.below[service, name, count] = _Node(row, {}, {})
-        way.append(node)
+        path.append(node)
     return top
 
 

@@ -1,4 +1,4 @@
-"""Where the time goes: own time by operation, and by the way that leads to it (a flame graph).
+"""Where the time goes: own time by operation, and by call path (a flame graph).
 
 Own time is what none of a span's children covers. Widths add up, also where children ran at the
 same time: a box is as wide as the own time of everything below it and its own.
@@ -29,7 +29,7 @@ class Operation:
 
 @dataclass(slots=True)
 class Box:
-    """Operations that were reached the same way; `x` and `width` of 100."""
+    """The spans of one call path; `x` and `width` in percent of the whole."""
 
     service: str
     name: str
@@ -60,17 +60,17 @@ def burn(wholes: Iterable[Waterfall]) -> Flame:
     in_order: list[Box] = []
     above: dict[int, Box] = {}
     for whole in wholes:
-        way: list[Box] = [top]
+        path: list[Box] = [top]
         for row in whole.rows:
             span = row.span
             key = span.service, span.name
-            del way[row.depth + 1 :]
-            box = way[-1].below.get(key)
+            del path[row.depth + 1 :]
+            box = path[-1].below.get(key)
             if box is None:
-                box = way[-1].below[key] = Box(*key, depth=row.depth)
-                above[id(box)] = way[-1]
+                box = path[-1].below[key] = Box(*key, depth=row.depth)
+                above[id(box)] = path[-1]
                 in_order.append(box)
-            way.append(box)
+            path.append(box)
             operation = operations.get(key)
             if operation is None:
                 operation = operations[key] = Operation(*key)

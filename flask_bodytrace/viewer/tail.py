@@ -159,7 +159,7 @@ def _pieces(row: Row) -> Iterator[tuple[str, str]]:
 
 def _branches(rows: Sequence[Row]) -> list[str]:
     """The lines that lead to each row, from the last row to the first: only then is it known
-    whether a brother follows.
+    whether a sibling follows.
     """  # noqa: D205 - one sentence
     found = []
     follows: list[bool] = []

@@ -55,7 +55,7 @@ export function startLive(button, version, fresh) {
     source.onerror = () => {
       if (source?.readyState !== EventSource.CLOSED) return tell(false);
       source = null;
-      // 204, or a proxy in between that has an opinion: whether anybody is there shows by asking.
+      // 204, or a proxy that does not pass the stream on: asking shows whether the viewer is there.
       asks = true;
     };
   }

@@ -90,7 +90,8 @@ function start(box) {
       if (next !== row) list.insertBefore(row, next);
       before = row;
     });
-    ticks.forEach((tick, number) => { tick.textContent = timeline.ticks()[number]; });
+    const labels = timeline.ticks();
+    ticks.forEach((tick, number) => { tick.textContent = labels[number]; });
   }
 
   function fill(row, index, place) {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from example_app.bootstrap import Surroundings
 from example_app.metrics.exposition import FOLDER
-from example_app.process import READY, WITH_PARENT, until_abandoned
+from example_app.process import WITH_PARENT, say_ready, until_abandoned
 from example_app.serving import THREADS
 from example_app.stopping import STOP_S
 
@@ -56,7 +56,7 @@ def child_exit(_server: Arbiter, worker: Worker) -> None:
 
 def post_worker_init(worker: Worker) -> None:
     """Say that a worker has its service; let it watch over whoever has started us, if told so."""
-    print(READY, flush=True)
+    say_ready()
     if WITH_PARENT in os.environ:
 
         def watch() -> None:

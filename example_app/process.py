@@ -42,10 +42,19 @@ def run(name: str, *, with_parent: bool, workers: int = 0) -> int:
             serving(metrics.beside(app), *around.listening(name)),
             around.announced(name),
         ):
-            print(READY, flush=True)
+            say_ready()
             stop_signal()
             end_within(STOP_S)
     return 0
+
+
+def say_ready() -> None:
+    """Tell whoever has started us that requests are taken.
+
+    In one write: workers share the pipe, and with PYTHONUNBUFFERED `print` writes the line's end
+    apart, so that another worker's line gets between.
+    """
+    os.write(sys.stdout.fileno(), f"{READY}\n".encode())
 
 
 def named(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -50,6 +51,30 @@ def test_it_ends_with_whoever_started_it_if_told_so(tmp_path: Path) -> None:
         assert process.stdout.readline().strip() == READY
         process.stdin.close()
         assert process.wait(30) == 0
+
+
+WORKERS_SAY_READY = """
+import os
+from example_app.process import say_ready
+for _ in range(8):
+    if os.fork() == 0:
+        for _ in range(200):
+            say_ready()
+        os._exit(0)
+for _ in range(8):
+    os.wait()
+"""
+
+
+def test_workers_that_share_a_pipe_do_not_get_into_each_others_lines() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", WORKERS_SAY_READY],
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines() == [READY] * 1600
 
 
 def test_an_address_with_or_without_a_scheme(tmp_path: Path) -> None:

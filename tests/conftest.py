@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 MakeApp = Callable[..., Flask]
 Serve = Callable[["WSGIApplication"], int]
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C, and let what tests start take it: a shell without jobs starts with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

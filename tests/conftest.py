@@ -25,7 +25,7 @@ Serve = Callable[["WSGIApplication"], int]
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C, and let what tests start take it: a shell without jobs starts with it ignored."""
+    """Take Ctrl-C, also in what tests start: a shell without jobs starts us with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

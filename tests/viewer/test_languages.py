@@ -193,10 +193,13 @@ def test_the_theme_is_the_browser_s_until_one_is_chosen(
     page.click(".menu summary")
     page.click(f".menu a:text-is('{other.capitalize()}')")
     page.wait_for_selector(f"html[data-theme={other}]")
+    # The page is there before its style sheet is.
+    page.wait_for_load_state("load")
     assert page.evaluate(paper) != by_browser
     page.click(".menu summary")
     page.click(".menu a:text-is('Auto')")
     page.wait_for_selector("html:not([data-theme])")
+    page.wait_for_load_state("load")
     assert page.evaluate(paper) == by_browser
     context.close()
 

@@ -84,7 +84,9 @@ def test_what_goes_from_the_store_goes_from_the_file(
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None
+)
 @given(st.dictionaries(st.text(st.characters(), max_size=8), VALUES, max_size=4), st.integers(0))
 def test_whatever_is_in_a_span_is_kept(
     tmp_path_factory: pytest.TempPathFactory,

@@ -25,7 +25,7 @@ Serve = Callable[["WSGIApplication"], int]
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C, also in what tests start: a shell without jobs starts us with it ignored."""
+    """Let Ctrl-C end what tests start: children inherit SIGINT as ignored from a background job."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

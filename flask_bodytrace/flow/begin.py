@@ -23,7 +23,14 @@ from opentelemetry.trace import (
 from flask_bodytrace.body.cached import CachedBody
 from flask_bodytrace.body.stream import BodyStream
 from flask_bodytrace.ids.hash import derive_trace_id
-from flask_bodytrace.otel.context import SPAN_KEY, SUPPRESSED, current, is_suppressed, parent_in
+from flask_bodytrace.otel.context import (
+    SPAN_KEY,
+    SUPPRESSED,
+    current,
+    is_suppressed,
+    parent_in,
+    without_trace,
+)
 from flask_bodytrace.otel.id_generator import preset_trace_id
 from flask_bodytrace.otel.sampling import RANDOM, UnsampledSpan, samples_root, trace_for
 from flask_bodytrace.trace import attributes
@@ -230,13 +237,15 @@ def _incoming(
             sampled = samples_root(getattr(plan.tracer, "sampler", None), caller.trace_id)
             parent = remote_parent(caller.trace_id, caller.span_id, sampled=sampled)
         return values, parent or parent_in(now), None, 0, True
-    # Nothing of the caller's is taken over: neither sampling nor baggage.
+    # Nothing of the caller's is taken over: neither sampling nor baggage. What else a middleware
+    # around us has put into the context is the application's own.
+    values = without_trace(now) if now else {}
     if mode != "link":
-        return {}, None, None, 0, False
+        return values, None, None, 0, False
     linked = caller.parent
     if linked is None and caller.trace_id:
         linked = remote_parent(caller.trace_id, caller.span_id, sampled=False)
-    return {}, None, [Link(linked)] if linked else None, 0, False
+    return values, None, [Link(linked)] if linked else None, 0, False
 
 
 def _record(  # noqa: PLR0913, PLR0917 - what a span is made of

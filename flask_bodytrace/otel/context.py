@@ -64,6 +64,16 @@ def baggage_only(context: Context) -> Context:
     return Context({BAGGAGE_KEY: context[BAGGAGE_KEY]})
 
 
+def without_trace(context: Context) -> dict[str, Any]:
+    """What a context holds that is of no trace: no span, no baggage, nothing of a request."""
+    traced = (SPAN_KEY, BAGGAGE_KEY)
+    return {
+        key: value
+        for key, value in context.items()
+        if key not in traced and not key.startswith("flask_bodytrace.")
+    }
+
+
 # The usual runtime context is a `ContextVar` under three layers of calls. It is used directly where
 # it turns out to be that; OTEL_PYTHON_CONTEXT may name another one.
 def _variable() -> Any:

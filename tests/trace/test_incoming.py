@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 from flask import Blueprint, Flask, Response, g, request
 from opentelemetry import baggage
+from opentelemetry.context import attach, detach, get_value, set_value
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
+from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -75,6 +80,49 @@ def test_a_caller_that_is_not_trusted_chooses_nothing(
     assert span.parent is None
     links = [(link.context.trace_id, link.context.span_id) for link in span.links]
     assert links == ([(int(TRACE, 16), int(PARENT, 16))] if mode == "link" else [])
+
+
+@pytest.mark.parametrize("mode", ["link", "ignore"])
+# T13
+def test_what_a_middleware_around_put_into_the_context_stays(
+    make_app: MakeApp, spans: Any, mode: str
+) -> None:
+    """Traceloop's association properties are such values; the caller's trace is none."""
+    app = make_app(incoming=mode)
+
+    @app.get("/")
+    def view() -> dict[str, Any]:
+        return {"customer": get_value("customer"), "baggage": dict(baggage.get_all())}
+
+    def middleware(environ: Any, start_response: Any) -> Any:
+        token = attach(set_value("customer", "C7", extract(CALLER)))
+        try:
+            return app(environ, start_response)
+        finally:
+            detach(token)
+
+    found: Any = Client(middleware).get("/").json
+    assert found == {"customer": "C7", "baggage": {}}
+    assert spans.server().parent is None
+
+
+@pytest.mark.parametrize("mode", ["link", "ignore"])
+def test_a_request_made_within_another_one_is_no_part_of_it(make_app: MakeApp, mode: str) -> None:
+    """Whether that is kept says nothing of this one, which is of another trace."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    outer, inner = (
+        make_app(incoming=mode, keep="errors", tracer_provider=provider) for _ in range(2)
+    )
+    inner.add_url_rule("/inner", view_func=lambda: ("", 500), endpoint="inner")
+
+    @outer.get("/outer")
+    def view() -> str:
+        return inner.test_client().get("/inner").status
+
+    assert outer.test_client().get("/outer").status_code == 200
+    assert [span.name for span in exporter.get_finished_spans()] == ["GET /inner"]
 
 
 @pytest.mark.parametrize("flag", ["00", "01"])

@@ -10,7 +10,7 @@ RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help reference compat release-check demo serve load drill test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference compat release-check traceloop demo serve load drill test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz    2,000 raw requests to each of five servers, compared with stock Flask (FUZZ='2000 0')"
 	@echo "make versions  the tests on the oldest and the newest versions of what is needed, on each Python there is"
 	@echo "make sdk-matrix  the same requests on several releases of OpenTelemetry's SDK"
+	@echo "make traceloop  requests with Traceloop's SDK set up before the extension and after it"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
@@ -85,6 +86,14 @@ compat: .compat-venv/.compat
 	.compat-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r tests/compat/requirements.txt
 	@touch $@
 
+traceloop: .traceloop-venv/.traceloop
+	.traceloop-venv/bin/python -m tests.traceloop
+
+.traceloop-venv/.traceloop: tests/traceloop/requirements.txt setup.cfg
+	$(MAKE) --no-print-directory VENV=.traceloop-venv .traceloop-venv/.env
+	.traceloop-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r tests/traceloop/requirements.txt
+	@touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -109,7 +118,7 @@ reference: $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .bench-venv .docs-venv .compat-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .docs-venv .compat-venv .traceloop-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

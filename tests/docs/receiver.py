@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,8 +17,8 @@ _WAIT_S = 60
 class Receiver:
     """What arrived: (service, span's name, attributes), and where it listens."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self) -> None:
+        self.url = ""
         self._spans: list[tuple[str, str, dict[str, str]]] = []
         self._more = threading.Condition()
 
@@ -48,17 +48,32 @@ class Receiver:
 def receiving() -> Iterator[Receiver]:
     """Listen on a free port until the block ends."""
 
+    def take(path: str, body: bytes) -> None:
+        if path == "/v1/traces":
+            _take_otlp(receiver, body)
+        elif path == "/api/v2/spans":
+            for span in json.loads(body):
+                service = span["localEndpoint"]["serviceName"]
+                receiver.add(service, span["name"], span.get("tags", {}))
+
+    receiver = Receiver()
+    with listening(take) as receiver.url:
+        yield receiver
+
+
+@contextmanager
+def listening(take: Callable[[str, bytes], None]) -> Iterator[str]:
+    """Take what is posted to a free port, until the block ends; the port's address.
+
+    :param take: called with each request's path, and its body, inflated.
+    """
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/traces":
-                _take_otlp(receiver, body)
-            elif self.path == "/api/v2/spans":
-                for span in json.loads(body):
-                    service = span["localEndpoint"]["serviceName"]
-                    receiver.add(service, span["name"], span.get("tags", {}))
+            take(self.path, body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -67,11 +82,10 @@ def receiving() -> Iterator[Receiver]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver = Receiver(server.server_port)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield receiver
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -108,7 +108,7 @@ class Noting(SpanProcessor):
 
 
 def on_the_instance(processor: Noting) -> SpanProcessor:
-    """As traceloop does: its own `on_start` around the processor's."""
+    """As Traceloop does, whom `make traceloop` meets: its own `on_start` around the processor's."""
     inner = processor.on_start
 
     def on_start(span: Span, parent_context: Context | None = None) -> None:
@@ -140,6 +140,31 @@ def test_processors_are_called_as_the_sdk_calls_them(
     post(app)
     assert noting.noted == expected
     provider.shutdown()
+
+
+def test_a_processor_may_change_what_has_ended() -> None:
+    """As Traceloop's `span_postprocess_callback`, which hides what must not be exported."""
+    exporter = InMemorySpanExporter()
+    processor = SimpleSpanProcessor(exporter)
+    inner = processor.on_end
+
+    def on_end(span: ReadableSpan) -> None:
+        attributes: Any = span._attributes
+        assert attributes._immutable
+        attributes._immutable = False
+        attributes["order.id"] = "hidden"
+        attributes._immutable = True
+        inner(span)
+
+    processor.on_end = on_end  # type: ignore[method-assign]
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    app = app_with(provider)
+    assert app.extensions["bodytrace"].plan.fast is not None
+    post(app)
+    (span,) = exporter.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes["order.id"] == "hidden"
 
 
 def test_a_patched_processor_class_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,8 @@ def make_plan(
         raise ConfigError(
             f"BODYTRACE_TRACE_KEY={settings.trace_key!r} needs a tracer provider with "
             "flask_bodytrace's id generator: set OTEL_PYTHON_ID_GENERATOR=bodytrace, or make it "
-            "with TracerProvider(id_generator=BusinessIdGenerator()), or pass no provider"
+            "with TracerProvider(id_generator=BusinessIdGenerator()), or pass no provider and "
+            "attach before another SDK sets one"
         )
     fast, why_not_fast = fast_path(tracer)
     metrics = None

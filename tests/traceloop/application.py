@@ -55,7 +55,8 @@ def words() -> Iterator[str]:
 def endless_words() -> Iterator[str]:
     """An answer that ends when its client has gone."""
     while True:
-        yield look_up("one more") * 1000
+        # Few and large: what the sockets' buffers take is far fewer spans than a batch's queue.
+        yield look_up("one more") * 10_000
 
 
 def make_app() -> Flask:

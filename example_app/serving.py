@@ -22,6 +22,8 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
 THREADS = 8
+CONNECTIONS = 500
+"""Open at once; each exporter, and each neighbour's worker, keeps some open."""
 
 
 @contextmanager
@@ -39,7 +41,9 @@ def serving(app: WSGIApplication, host: str = "127.0.0.1", port: int = 0) -> Ite
     # Bound here, because waitress leaves threads and files behind when it cannot bind.
     # Several may listen, as whoever runs the services holds their ports reserved.
     listening = socket.create_server((host, port), reuse_port=True)
-    server = create_server(app, map=sockets, sockets=[listening], threads=THREADS)
+    server = create_server(
+        app, map=sockets, sockets=[listening], threads=THREADS, connection_limit=CONNECTIONS
+    )
     stop = trigger(sockets)
     loop = threading.Thread(target=server.run, name="waitress")
     loop.start()

@@ -34,6 +34,7 @@ class ReplayableRequest(Request):
     """Set for one request: Flask 3.1 and later."""
     _own_stream: BodyStream | None = None
     _unparsed: IO[bytes] | None = None
+    _has_shown_files = False
 
     @property
     def stream(self) -> IO[bytes]:
@@ -71,15 +72,18 @@ class ReplayableRequest(Request):
         files = self.__dict__["files"]
         for file in chain.from_iterable(files.listvalues()):
             stream = file.stream
-            if type(stream) is not UploadedStream:
+            if type(stream) is UploadedStream:
+                stream.start_over()
+            elif not self._has_shown_files:
+                # Later it is one that the application put there, and is left as it is.
                 file.stream = UploadedStream(stream)
-            elif stream.has_ended:
-                stream.seek(0)
+        self._has_shown_files = True
         return files
 
     @files.setter
     def files(self, value: Any) -> None:
         self.__dict__["files"] = value
+        self._has_shown_files = True
 
     def _body(self) -> CachedBody:
         """The body, held to this request's `max_content_length`."""
@@ -188,6 +192,12 @@ class UploadedStream:
         self._inner = inner
         self.has_ended = False
 
+    def start_over(self) -> None:
+        """Back to the first byte, if its last reader has seen the end and left it open."""
+        # A file of the application's own (`Request._get_file_stream`) may not say `closed`.
+        if self.has_ended and not getattr(self._inner, "closed", False):
+            self.seek(0)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
@@ -217,6 +227,13 @@ class UploadedStream:
     def __iter__(self) -> Iterator[Any]:
         yield from self._inner
         self.has_ended = True
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._inner)
+        except StopIteration:
+            self.has_ended = True
+            raise
 
     def __enter__(self) -> UploadedStream:  # noqa: PYI034 - Self is Python 3.11
         return self

@@ -314,6 +314,84 @@ def test_an_uploaded_file_starts_over_for_its_next_reader() -> None:
     }  # fmt: skip
 
 
+def closed(stream: Any) -> None:
+    stream.read()
+    stream.close()
+
+
+def left_by_a_with(stream: Any) -> None:
+    with stream:
+        list(stream)
+
+
+def replaced(stream: Any) -> None:
+    stream.close()
+    request.files["f"].stream = io.BytesIO(b"its own")
+
+
+def to_the_end_by_next(stream: Any) -> None:
+    while next(stream, b""):
+        pass
+
+
+# moto, an AWS in Flask, closes each uploaded file once it has read it.
+@pytest.mark.parametrize("size", [10, 600_000])
+@pytest.mark.parametrize("leave", [closed, left_by_a_with, replaced, to_the_end_by_next])
+def test_an_uploaded_file_is_left_as_the_application_left_it(
+    leave: Callable[[Any], None], size: int
+) -> None:
+    def view() -> list[Any]:
+        leave(request.files["f"].stream)
+        again = request.files["f"]
+        if again.stream.closed:
+            return [again.filename, "closed"]
+        return [again.filename, len(again.read()), type(again.stream) is io.BytesIO]
+
+    app = app_of(view)
+    # As bytes: the client's own encoder leaves the file open that it makes for large ones.
+    head = b'--bound\r\nContent-Disposition: form-data; name="f"; filename="f.txt"\r\n\r\n'
+    body = head + b"x" * size + b"\r\n--bound--\r\n"
+    answer = app.test_client().post(
+        "/", data=body, content_type="multipart/form-data; boundary=bound"
+    )
+    expected: dict[Any, list[Any]] = {
+        replaced: ["f.txt", len(b"its own"), True],
+        to_the_end_by_next: ["f.txt", size, False],
+    }
+    assert answer.json == expected.get(leave, ["f.txt", "closed"])
+
+
+class Digest:
+    """An application's own place for an upload, which keeps no byte and cannot go back."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        return len(data)
+
+    def seek(self, _position: int) -> None:
+        """For the form parser."""
+
+    def read(self, _size: int = -1) -> bytes:
+        return b""
+
+
+def test_an_uploaded_file_may_be_any_object() -> None:
+    def view() -> list[int]:
+        request.files["f"].read()
+        stream: Any = request.files["f"].stream
+        return [stream.size, len(request.files["f"].read())]
+
+    app = app_of(view)
+    app.request_class = type(
+        "DigestingRequest", (app.request_class,), {"_get_file_stream": lambda *_, **__: Digest()}
+    )
+    answer = app.test_client().post("/", data={"f": (io.BytesIO(b"line"), "f.txt")})
+    assert answer.json == [4, 0]
+
+
 @pytest.mark.parametrize("size", [150, 65_536])
 def test_a_limit_below_what_is_read_at_once_passes_a_body_on(size: int) -> None:
     app = app_of(lambda: str(len(request.data)), body_limit=100)

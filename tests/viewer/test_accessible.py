@@ -20,6 +20,8 @@ PATHS = [
     "/routes",
     "/routes/flame?service=svc&name=POST+/orders",
     "/map",
+    "/logs",
+    "/logs?q=nothing",
     f"/trace/{TRACE}",
     f"/trace/{TRACE}/flame",
     f"/trace/{TRACE}/export",
@@ -47,7 +49,8 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
             ]
         )  # fmt: skip
     log = LogRecord(TRACE, f"{3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
-    viewer.store.add((), [log])
+    failed = LogRecord("", None, 6, "ERROR", 17, "gone", "svc", "", {})
+    viewer.store.add((), [log, failed])
     return viewer
 
 
@@ -86,6 +89,11 @@ def test_axe_finds_nothing(filled: Viewer, browser: Browser, looks: dict[str, An
     page.click("[data-act=zoomIn]")
     if problems := findings(page):
         found["open"] = problems
+    page.goto(f"{filled.url}/logs")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    if problems := findings(page):
+        found["record"] = problems
     page.goto(filled.url)
     page.keyboard.press("?")
     if problems := findings(page):

@@ -107,6 +107,8 @@ PATHS = [
     "/routes/flame?service=svc&name=POST+/o",
     "/map",
     "/map?open=pg",
+    "/logs",
+    "/logs?q=nothing&severity=warn",
     f"/trace/{TRACE}",
     f"/trace/{0xCC:032x}",
     f"/trace/{TRACE}/flame",
@@ -126,7 +128,8 @@ SAME = {
     "curl", "otlp", "markdown", "issue", "enter", "esc", "http", "order", "ord", "url", "nothing",
     "server", "client", "internal", "tracestate", "event", "route", "database", "status", "code",
     "response", "system", "name", "type", "message", "db", "namespace", "unknown",
-    "bodytrace_viewer_token", "status_code", "pgpg",
+    "bodytrace_viewer_token", "status_code", "pgpg", "debug", "info", "error", "fatal", "logger",
+    "user",
 }  # fmt: skip
 SPOKEN = """() => {
   const found = [];

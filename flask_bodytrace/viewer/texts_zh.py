@@ -107,6 +107,23 @@ TEXTS = {
     "More log records": "更多日志",
     "No log record matches": "没有匹配的日志",
     "Log records appear once they come in.": "收到日志后会显示在此。",
+    "Metrics": "指标",
+    "rate": "速率",
+    "logs, metrics": "日志、指标",
+    "Name of a metric": "指标名称",
+    "Last 5 minutes": "最近 5 分钟",
+    "Last 15 minutes": "最近 15 分钟",
+    "Last hour": "最近 1 小时",
+    "Last 4 hours": "最近 4 小时",
+    "{name}, from {low} to {high}, between {first} and {last}": (
+        "{name}，从 {low} 到 {high}，{first} 至 {last}"
+    ),
+    "No metric matches": "没有匹配的指标",
+    "Nothing here": "此处没有内容",
+    "Only the viewer on its own takes metrics.": "只有独立运行的查看器接收指标。",
+    "Metrics appear once they come in: SDKs send them once a minute, unless told otherwise.": (
+        "收到指标后会显示在此：除非另行设置，SDK 每分钟发送一次。"
+    ),
     "Look and language": "外观和语言",
     "Map": "拓扑",
     "Matches": "匹配",

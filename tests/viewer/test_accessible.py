@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flask_bodytrace.viewer.metrics import Origin, Point
 from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
 from tests.viewer.running import RunningViewer as Viewer
 
@@ -22,6 +23,8 @@ PATHS = [
     "/map",
     "/logs",
     "/logs?q=nothing",
+    "/metrics",
+    "/metrics?q=nothing",
     f"/trace/{TRACE}",
     f"/trace/{TRACE}/flame",
     f"/trace/{TRACE}/export",
@@ -51,6 +54,12 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
     log = LogRecord(TRACE, f"{3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
     failed = LogRecord("", None, 6, "ERROR", 17, "gone", "svc", "", {})
     viewer.store.add((), [log, failed])
+    for kind, method in (("sum", "GET"), ("sum", "POST"), ("histogram", "GET")):
+        told = (("http.request.method", method),)
+        origin = Origin("svc", f"of.{kind}", "s", kind, False, False, 1, told, "")
+        counts = (3, 4) if kind == "histogram" else ()
+        point = Point(1, 9 * 10**9, 7, (0.5,) if counts else (), counts)
+        viewer.store.add_metrics([(origin, point)])
     return viewer
 
 

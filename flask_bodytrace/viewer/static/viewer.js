@@ -71,6 +71,7 @@ const keys = {
   r: () => go(document.querySelector("[data-page=routes]")?.href),
   m: () => go(document.querySelector("[data-page=map]")?.href),
   g: () => go(document.querySelector("[data-page=logs]")?.href),
+  h: () => go(document.querySelector("[data-page=metrics]")?.href),
   l: () => document.querySelector("[data-live]")?.click(),
   "/": () => {
     const search = document.querySelector("[data-search]");

@@ -106,6 +106,11 @@ class Viewer:
         self.streams = self._site.streams
 
     @property
+    def access(self) -> Access:
+        """Who may see them."""
+        return self._site.access
+
+    @property
     def store(self) -> TraceStore:
         """The traces to show."""
         return self._site.store

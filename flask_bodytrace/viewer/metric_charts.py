@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from . import display
 from .metric_lines import Slots, growths, levels, percentiles, rates
-from .metrics import HISTOGRAM, Series
+from .metrics import HISTOGRAM, Origin, Series
 
 HEIGHT = 100
 """Of a chart's drawing, in units of its own; a slot is one unit wide."""
@@ -42,6 +42,7 @@ class Line:
 class Chart:
     """One metric of one service.
 
+    :param unit: of its values, before "a second".
     :param what: `RATE`, `P95` or `LEVEL`.
     :param left_out: lines for which there was no room.
     :param low: the least value of its scale, 0 unless some are below; `high` the largest.
@@ -61,9 +62,7 @@ class Chart:
         """A value with its unit; a dash for none."""
         if value is None:
             return "-"
-        per_second = self.what == RATE
-        unit = "" if per_second and self.unit in {"s", "ms"} else self.unit
-        return display.amount(value, unit) + ("/s" if per_second else "")
+        return display.amount(value, self.unit) + ("/s" if self.what == RATE else "")
 
     def told(self, slot: int) -> list[tuple[str, str]]:
         """Label and value of each line in one slot; empty where nothing was measured."""
@@ -93,7 +92,7 @@ def charts_of(series: Sequence[Series], window: int) -> list[Chart]:
 
 def _place(key: tuple[str, str, str, str]) -> tuple[object, ...]:
     service, name, kind, unit = key
-    rank = _FIRST.index(name) if name in _FIRST else len(_FIRST)
+    rank = _FIRST.index(name) if name in _FIRST else len(_FIRST) + (not name.startswith("http."))
     return service, rank, name, kind, unit
 
 
@@ -158,7 +157,7 @@ def _chart(
     return Chart(
         service=origin.service,
         name=origin.name,
-        unit=origin.unit,
+        unit=_unit(origin, what),
         what=what,
         lines=[Line(label, values, _path(values, low, top)) for label, values in shown],
         left_out=len(lines) - len(shown),
@@ -166,6 +165,12 @@ def _chart(
         high=high,
         slots=slots,
     )
+
+
+def _unit(origin: Origin, what: str) -> str:
+    """Of measurements a second, and of time a second, there is none."""
+    is_bare = what == RATE and (origin.kind == HISTOGRAM or origin.unit in {"s", "ms", "us", "ns"})
+    return "" if is_bare else origin.unit
 
 
 def _path(values: Sequence[float | None], low: float, high: float) -> str:

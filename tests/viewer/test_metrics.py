@@ -161,26 +161,27 @@ def test_of_gauges_the_mean_of_all_processes_counts() -> None:
 def test_the_charts_there_are() -> None:
     many = [
         series((60, 6), name="z.count", unit="By"),
+        series((60, 30), name="http.client.waited", unit="s"),
         series((60, 2), name="http.server.active_requests", grows=False),
         series((60, 9), name="a.size", service="basket", kind=GAUGE, grows=False, unit="By"),
-        histogram((60, (90, 10, 0)), bounds=(0.1, 0.2)),
     ]
-    taken = many[3].origin
-    many[3] = Series(
-        Origin("shop", "http.server.request.duration", "s", HISTOGRAM, False, False, BEGAN, (), ""),
-        many[3].points,
-    )
+    taken = histogram((60, (90, 10, 0)), bounds=(0.1, 0.2))
+    for name, unit in (("http.server.request.duration", "s"), ("http.size", "By")):
+        origin = Origin("shop", name, unit, HISTOGRAM, False, False, BEGAN, (), "")
+        many.append(Series(origin, taken.points))
     charts = charts_of(many, HOUR)
-    assert taken.name == "taken"
     assert [(chart.service, chart.name, chart.what) for chart in charts] == [
         ("basket", "a.size", "level"),
         ("shop", "http.server.request.duration", "rate"),
         ("shop", "http.server.request.duration", "p95"),
         ("shop", "http.server.active_requests", "level"),
+        ("shop", "http.client.waited", "rate"),
+        ("shop", "http.size", "rate"),
+        ("shop", "http.size", "p95"),
         ("shop", "z.count", "rate"),
     ]
     assert [chart.amount(chart.lines[0].latest) for chart in charts] == [
-        "9 B", "1.67/s", "150 ms", "2", "0.1 B/s",
+        "9 B", "1.67/s", "150 ms", "2", "0.5/s", "1.67/s", "0.15 B", "0.1 B/s",
     ]  # fmt: skip
 
 

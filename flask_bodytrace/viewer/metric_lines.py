@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .metrics import GAUGE, Point, Series
 
@@ -49,33 +49,56 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What was added between two moments, in ns since 1970."""
+    """What was added between two moments, in ns since 1970.
+
+    :param base: from which it is counted; None for from nothing.
+    """
 
     start: int
-    end: int
-    amount: float
-    buckets: Mapping[Bucket, int] = field(default_factory=dict)
+    point: Point
+    base: Point | None
+
+    @property
+    def end(self) -> int:
+        """When it had grown."""
+        return self.point.time
+
+    @property
+    def amount(self) -> float:
+        """How much, of a histogram how many measurements."""
+        return self.point.value - (0 if self.base is None else self.base.value)
+
+    @property
+    def buckets(self) -> Mapping[Bucket, int]:
+        """Of a histogram, how many measurements were between which values."""
+        return _added(self.point, self.base)
 
 
-def growths(series: Series) -> Iterator[Growth]:
-    """Between each point of a series that only grows, and the one before."""
+def growths(series: Series, slots: Slots | None = None) -> Iterator[Growth]:
+    """Between each point of a series that only grows, and the one before.
+
+    :param slots: what is needed for these is enough.
+    """
     before: Point | None = None
-    for point in series.points:
-        start = point.start
-        if series.origin.delta:
-            start = start or (before.time if before else 0)
-            base = None
-        else:
-            base = before
-            # A count that fell began anew.
-            if base is not None and base.value > point.value:
-                base = None
-            start = base.time if base is not None else start
+    delta = series.origin.delta
+    points = series.points if delta or slots is None else _needed(series.points, slots)
+    for point in points:
+        # A count that fell began anew.
+        base = None if delta or (before and before.value > point.value) else before
+        start = base.time if base is not None else point.start
+        if delta and not start and before is not None:
+            start = before.time
         before = point
-        if not 0 < start < point.time:
-            continue
-        amount = point.value - (base.value if base is not None else 0)
-        yield Growth(start, point.time, amount, _added(point, base))
+        if 0 < start < point.time and (slots is None or point.time > slots.first):
+            yield Growth(start, point, base)
+
+
+def _needed(points: Sequence[Point], slots: Slots) -> list[Point]:
+    """The last point of each slot, and the last before all of them: counts go on from there."""
+    last: dict[int, Point] = {}
+    for point in points:
+        last[max(int((point.time - slots.first) // slots.length), -1)] = point
+    return list(last.values())
 
 
 def _added(point: Point, base: Point | None) -> Mapping[Bucket, int]:
@@ -108,7 +131,7 @@ def rates(many: Iterable[Series], slots: Slots) -> list[float | None]:
     covered = [0.0] * slots.number
     for series in many:
         its = [0.0] * slots.number
-        for growth in growths(series):
+        for growth in growths(series, slots):
             for slot, taken in slots.parts(growth.start, growth.end):
                 amounts[slot] += growth.amount * taken / (growth.end - growth.start)
                 its[slot] += taken
@@ -123,7 +146,7 @@ def percentiles(many: Iterable[Series], slots: Slots, share: float) -> list[floa
     """What that share, of 1, of what was measured does not exceed."""
     found: list[Counter[Bucket]] = [Counter() for _ in range(slots.number)]
     for series in many:
-        for growth in growths(series):
+        for growth in growths(series, slots):
             for slot, taken in slots.parts(growth.start, growth.end):
                 part = taken / (growth.end - growth.start)
                 buckets = found[slot]

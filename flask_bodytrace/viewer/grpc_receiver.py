@@ -6,6 +6,7 @@ form, and their bytes are read as those that come over HTTP.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,7 +107,7 @@ def receiving(host: str, port: int, viewer: Viewer) -> Iterator[str]:
         socket.create_server((host, port), family=select_address_family(host, port)).close()
         port = server.add_insecure_port(f"{name}:{port}")
     except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise CannotServe(f"cannot listen on {name}:{port}: {reason}") from None
     server.start()
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 import subprocess
@@ -185,7 +187,8 @@ def test_a_port_that_is_taken_is_said_and_nothing_fails() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with command("--grpc-port", str(port)) as (http, told):
-            assert told.startswith(f"No OTLP/gRPC: cannot listen on 127.0.0.1:{port}: ")
+            reason = os.strerror(errno.EADDRINUSE)
+            assert told == f"No OTLP/gRPC: cannot listen on 127.0.0.1:{port}: {reason}.\n"
             assert requests.get(http.split()[1], timeout=10).status_code == 200
 
 
@@ -210,3 +213,11 @@ def test_what_is_not_installed_is_said_and_nothing_fails(module: str, words: str
         assert told.startswith("No OTLP/gRPC: ")
         assert words in told
         assert requests.get(http.split()[1], timeout=10).status_code == 200
+
+
+def test_grpc_is_imported_where_it_is_on_and_nowhere_else() -> None:
+    code = (
+        "import sys; from flask_bodytrace.viewer import pages, server; print('grpc' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

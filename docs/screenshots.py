@@ -19,7 +19,14 @@ from typing import Any
 
 import requests
 from flask import Flask, abort, g, jsonify, request
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -52,14 +59,32 @@ class Service:
     """A Flask application with BodyTrace and a tracer provider of its own."""
 
     def __init__(self, name: str, endpoint: str) -> None:
-        self.provider = TracerProvider(resource=Resource.create({"service.name": name}))
+        resource = Resource.create({"service.name": name})
+        self.provider = TracerProvider(resource=resource)
         exporter = OTLPSpanExporter(f"{endpoint}/v1/traces")
         self.provider.add_span_processor(BatchSpanProcessor(exporter))
+        self.loggers = LoggerProvider(resource=resource)
+        log_exporter = OTLPLogExporter(f"{endpoint}/v1/logs")
+        self.loggers.add_log_record_processor(BatchLogRecordProcessor(log_exporter))
+        metric_exporter = OTLPMetricExporter(f"{endpoint}/v1/metrics")
+        reader = PeriodicExportingMetricReader(metric_exporter, export_interval_millis=150)
+        self.meters = MeterProvider([reader], resource=resource)
         self.tracer: Tracer = self.provider.get_tracer("shop")
         self.app = Flask(name)
         self.app.config["BODYTRACE_IDS"] = "order.id=orderId,user.id=userId"
         self.app.config["BODYTRACE_VIEWER"] = "off"
-        BodyTrace(self.app, tracer_provider=self.provider)
+        BodyTrace(self.app, tracer_provider=self.provider, meter_provider=self.meters)
+
+    def log(self, level: SeverityNumber, body: str, **attributes: str) -> None:
+        """A log record of the current span."""
+        named = {key.replace("__", "."): value for key, value in attributes.items()}
+        logger = self.loggers.get_logger(f"{self.app.name}.views")
+        logger.emit(severity_number=level, severity_text=level.name, body=body, attributes=named)
+
+    def shutdown(self) -> None:
+        """Send what is left."""
+        for provider in (self.provider, self.loggers, self.meters):
+            provider.shutdown()
 
     @contextmanager
     def work(self, name: str, seconds: float, **attributes: str) -> Iterator[None]:
@@ -112,7 +137,9 @@ def payments(endpoint: str) -> Service:
     def charge() -> Any:
         with service.work("check fraud rules", 0.006):
             pass
-        if request.get_json()["amount"] > 900:
+        amount = request.get_json()["amount"]
+        if amount > 900:
+            service.log(SeverityNumber.WARN, f"refused {amount}.00 EUR: over the limit of the card")
             abort(402)
         with service.work("authorize card", 0.018):
             service.query("INSERT charges", 0.004)
@@ -133,7 +160,9 @@ def orders(endpoint: str, payments_url: str) -> Service:
         with service.work("reserve stock", 0.003):
             service.query("SELECT stock", 0.006)
             get_current_span().add_event("reserved", {"sku": order["sku"], "quantity": 2})
+            service.log(SeverityNumber.INFO, f"reserved 2 of {order['sku']}", sku=order["sku"])
             if order["sku"] == "SKU-13":
+                service.log(SeverityNumber.ERROR, f"{order['sku']}: 2 wanted, 0 left")
                 raise OutOfStockError(f"{order['sku']}: 2 wanted, 0 left")
         answer = service.call(f"{payments_url}/charges", order)
         service.query("INSERT orders", 0.005)
@@ -214,7 +243,7 @@ def main() -> None:
             service.app.logger.setLevel(logging.CRITICAL + 1)
         send_requests(stack.enter_context(serving(services[-1].app)))
         for service in services:
-            service.provider.shutdown()
+            service.shutdown()
         browser = stack.enter_context(sync_playwright()).chromium.launch(
             executable_path=CHROMIUM, args=ARGUMENTS
         )
@@ -258,6 +287,8 @@ def main() -> None:
             color_scheme="dark",
             locale="zh-CN",
         )
+        shoot(browser, f"{viewer}/logs", "logs", as_it_is)
+        shoot(browser, f"{viewer}/metrics", "metrics", as_it_is)
         shoot(browser, f"{viewer}/map", "map-phone", as_it_is, viewport=PHONE)
         shoot(
             browser,

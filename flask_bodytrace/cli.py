@@ -18,6 +18,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     from .extension import State
 
@@ -190,8 +191,16 @@ def routes(state: State) -> None:
     type=click.Path(dir_okay=False),
     help="A file (SQLite) that keeps the traces over restarts.",
 )
-def viewer(host: str, port: int, path: str | None) -> None:
-    """Show traces in the browser, and receive them: OTLP over HTTP.
+@click.option(
+    "--grpc-port",
+    default=4317,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port for OTLP over gRPC, where grpcio is installed; 0 for any.",
+)
+@click.option("--no-grpc", is_flag=True, help="No OTLP over gRPC.")
+def viewer(host: str, port: int, path: str | None, grpc_port: int, no_grpc: bool) -> None:
+    """Show traces, logs and metrics in the browser, and receive them: OTLP over HTTP and gRPC.
 
     A service with an OTLP exporter needs no settings to send here. An address that other machines
     reach needs FLASK_BODYTRACE_VIEWER_TOKEN, a secret they must send.
@@ -210,7 +219,24 @@ def viewer(host: str, port: int, path: str | None) -> None:
         except (server.CannotServe, kept_store.CannotKeep) as error:
             raise click.ClickException(str(error)) from None
         click.echo(f"Traces: {server.url_of(made)}/   OTLP/HTTP: the same address. Ctrl-C ends it.")
+        if not no_grpc:
+            click.echo(_receive_grpc(stack, host, grpc_port, made.app))
         made.serve_forever()
+
+
+def _receive_grpc(stack: ExitStack, host: str, port: int, app: Any) -> str:
+    """Take OTLP over gRPC as well, until `stack` ends; says where, or why not."""
+    try:
+        from .viewer import grpc_receiver
+    except ImportError:
+        return "No OTLP/gRPC: it needs grpcio, pip install 'flask-bodytrace[grpc]'."
+    from .viewer import otlp, server
+
+    try:
+        address = stack.enter_context(grpc_receiver.receiving(host, port, app))
+    except (server.CannotServe, otlp.ProtobufMissing) as error:
+        return f"No OTLP/gRPC: {error}."
+    return f"OTLP/gRPC: {address}"
 
 
 @bodytrace.command("tail", with_appcontext=False)

@@ -163,6 +163,7 @@ EXTERNAL = (
     "requests",
     "httpx",
     "rich",
+    "grpc",
     "opentelemetry.proto",
     "opentelemetry.exporter",
 )

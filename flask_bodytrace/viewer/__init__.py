@@ -1,7 +1,8 @@
 """The trace viewer for development: a bounded store, its pages, and an OTLP receiver.
 
-Spans come in by `collector` (this process's own) or `receiver` and `otlp` (other services'), and
-are kept in `store` as `model` has them. `pages` are the WSGI application, `access` says who may see
+Spans and log records come in by `collector` (this process's own) or `receiver` and `otlp` (other
+services'; metrics by `otlp_metrics`, over gRPC by `grpc_receiver`), and are kept in `store` as
+`model` and `metrics` have them. `pages` are the WSGI application, `access` says who may see
 it, `mount` puts it into a Flask application, `server` runs it alone. The rest is one module for one
 page, picture or format.
 

@@ -104,9 +104,13 @@ def collect_logs(store: TraceStore) -> None:
 
     def made(*arguments: Any, **keywords: Any) -> logging.LogRecord:
         record = make(*arguments, **keywords)
-        context = get_current_span().get_span_context()
+        span = get_current_span()
+        context = span.get_span_context()
         if context.trace_flags.sampled and context.is_valid:
-            log = _log(record, context)
+            # A caller's span, of another process, has no resource here.
+            resource = getattr(span, "resource", None)
+            service = resource.attributes.get("service.name") if resource is not None else None
+            log = _log(record, context, str(service or ""))
             for one in list(_log_stores):
                 one.add((), [log])
         return record
@@ -114,7 +118,7 @@ def collect_logs(store: TraceStore) -> None:
     logging.setLogRecordFactory(made)
 
 
-def _log(record: logging.LogRecord, context: Any) -> LogRecord:
+def _log(record: logging.LogRecord, context: Any, service: str) -> LogRecord:
     try:
         body = record.getMessage()
     except Exception:  # noqa: BLE001 - arguments that do not fit; logging itself will say so
@@ -134,7 +138,7 @@ def _log(record: logging.LogRecord, context: Any) -> LogRecord:
             (number for level, number in _SEVERITIES if record.levelno >= level), 1
         ),
         body=body,
-        service="",
+        service=service,
         scope=record.name,
         attributes=attributes,
     )

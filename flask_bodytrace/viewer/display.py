@@ -32,6 +32,31 @@ def _three_digits(number: float) -> str:
     return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
 
 
+_SECONDS = {"s": 10**9, "ms": 10**6, "us": 1_000, "ns": 1}
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def amount(value: float, unit: str) -> str:
+    """A metric's value with its unit, as OpenTelemetry (UCUM) writes units.
+
+    Times as `duration` has them, bytes by powers of 1,024; what is counted, ``1`` and units in
+    braces, has no unit.
+    """
+    if unit in _SECONDS:
+        return duration(round(value * _SECONDS[unit]))
+    if unit == "By":
+        power = 0
+        while abs(value) >= 1024 and power < len(_BYTES) - 1:
+            value, power = value / 1024, power + 1
+        return f"{_number(value)} {_BYTES[power]}"
+    plain = unit in {"", "1"} or unit.startswith("{")
+    return _number(value) if plain else f"{_number(value)} {unit}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
 def clock(nanos: int) -> str:
     """Local time of day, to the millisecond."""
     return _local(nanos).strftime("%H:%M:%S.") + f"{nanos // 10**6 % 1000:03}"

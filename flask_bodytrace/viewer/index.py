@@ -70,6 +70,8 @@ def index_of(spans: Sequence[Span], logs: Sequence[LogRecord]) -> Index:
             _add(found, link.attributes)
     for log in logs:
         found[f"log={display.text(log.body)[:_MAX_TEXT]}"] = None
+        if log.scope:
+            found[f"logger={log.scope[:_MAX_TEXT]}"] = None
         _add(found, log.attributes)
     ids = [spans[0].trace_id, *(span.span_id for span in spans)] if spans else []
     return Index(_joined(found), " ".join(ids).encode())

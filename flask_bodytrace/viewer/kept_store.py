@@ -63,7 +63,8 @@ class KeptStore(TraceStore):
     def add(self, spans: Iterable[Span], logs: Iterable[LogRecord] = ()) -> None:
         """Keep spans and log records, also in the file, soon."""
         spans, logs = list(spans), list(logs)
-        self._changes.put(("add", (spans, logs)))
+        # Those of no trace would stay in the file for ever: nothing that goes takes them along.
+        self._changes.put(("add", (spans, [log for log in logs if log.trace_id])))
         super().add(spans, logs)
 
     def _gone(self, trace_id: str) -> None:

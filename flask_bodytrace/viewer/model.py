@@ -66,7 +66,7 @@ class Span(Struct, frozen=True):
 
 
 class LogRecord(Struct, frozen=True):
-    """A log record written while a span was current."""
+    """A log record; `trace_id` is empty where it was written outside of any span."""
 
     trace_id: str
     span_id: str | None

@@ -1,4 +1,4 @@
-"""OTLP/HTTP: ``POST /v1/traces`` and ``/v1/logs`` into the store; ``/v1/metrics`` is thanked for.
+"""OTLP/HTTP: ``POST /v1/traces``, ``/v1/logs`` and ``/v1/metrics`` into the store.
 
 A request is read within bounds and kept as a whole or not at all.
 """
@@ -14,8 +14,7 @@ from typing import IO
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wrappers import Request, Response
 
-from . import otlp
-from .model import LogRecord, Span
+from . import otlp, otlp_metrics
 from .otlp import BadRequest, ProtobufMissing
 from .store import TraceStore
 
@@ -32,6 +31,7 @@ _MAX_SECONDS = 60.0
 """For the whole of a body: a peer that sends a byte now and then must not keep its thread."""
 _PROTOBUF = "application/x-protobuf"
 _JSON = "application/json"
+_FORMS = {_PROTOBUF: "protobuf", _JSON: "json"}
 _INVALID_ARGUMENT = 3
 
 
@@ -51,15 +51,11 @@ def receive(store: TraceStore, signal: str, request: Request) -> Response:
     if request.method != "POST":
         return Response("POST only\n", 405, {"Allow": "POST"}, content_type="text/plain")
     mimetype = request.mimetype
-    if mimetype not in {_PROTOBUF, _JSON}:
+    if mimetype not in _FORMS:
         return _answer(mimetype, 415, f"Content-Type must be {_PROTOBUF} or {_JSON}")
     try:
         body = read(request)
-        _check_count(mimetype, body)
-        if signal == "traces":
-            store.add(_SPANS[mimetype](body))
-        elif signal == "logs":
-            store.add((), _LOGS[mimetype](body))
+        keep(store, signal, _FORMS[mimetype], body)
     except Refused as refused:
         return _answer(mimetype, refused.status, str(refused))
     except (BadRequest, ClientDisconnected) as error:
@@ -70,19 +66,31 @@ def receive(store: TraceStore, signal: str, request: Request) -> Response:
     return Response(b"{}" if mimetype == _JSON else b"", 200, content_type=mimetype)
 
 
-_SPANS: dict[str, Callable[[bytes], list[Span]]] = {
-    _PROTOBUF: otlp.spans_from_protobuf,
-    _JSON: otlp.spans_from_json,
-}
-_LOGS: dict[str, Callable[[bytes], list[LogRecord]]] = {
-    _PROTOBUF: otlp.logs_from_protobuf,
-    _JSON: otlp.logs_from_json,
-}
+def keep(store: TraceStore, signal: str, form: str, body: bytes) -> None:
+    """Read one export request, and keep what is in it.
+
+    :param signal: ``traces``, ``logs`` or ``metrics``.
+    :param form: ``json`` or ``protobuf``.
+    :raises BadRequest: anything in it is malformed; then nothing is kept.
+    :raises ProtobufMissing: it is protobuf, and opentelemetry-proto is not installed.
+    :raises Refused: it would take far more memory than bytes.
+    """
+    _check_count(form, body)
+    is_json = form == "json"
+    if signal == "traces":
+        store.add((otlp.spans_from_json if is_json else otlp.spans_from_protobuf)(body))
+    elif signal == "logs":
+        store.add((), (otlp.logs_from_json if is_json else otlp.logs_from_protobuf)(body))
+    else:
+        read_metrics = (
+            otlp_metrics.metrics_from_json if is_json else otlp_metrics.metrics_from_protobuf
+        )
+        store.add_metrics(read_metrics(body))
 
 
-def _check_count(mimetype: str, body: bytes) -> None:
+def _check_count(form: str, body: bytes) -> None:
     """Refuse what is small on the wire and large in memory: empty messages by the million."""
-    if mimetype == _JSON:
+    if form == "json":
         count = body.count(b"{")
     else:
         count = max(body.count(bytes((number << 3 | 2, 0))) for number in range(1, 14))

@@ -7,8 +7,9 @@ opens as fast as one of a hundred.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from .log_marks import Mark
 from .waterfall import Waterfall
 
 FAILED, ORPHAN, AFTER = 1, 2, 4
@@ -16,15 +17,20 @@ FAILED, ORPHAN, AFTER = 1, 2, 4
 
 
 def rows_json(
-    whole: Waterfall, logs: Mapping[str | None, int], colour: Callable[[str], str]
+    whole: Waterfall,
+    logs: Mapping[str | None, int],
+    colour: Callable[[str], str],
+    marks: Mapping[str | None, Sequence[Mark]],
 ) -> str:
     """All rows, as JSON.
 
     A row is span id, depth, name, number of its service, start, duration, bits, clock skew, number
-    of log records, and starts and lengths of its stretches on the critical path in turn.
+    of log records, starts and lengths of its stretches on the critical path in turn, and its log
+    records' marks: time, level and text of each.
 
     :param logs: how many log records each span has.
     :param colour: the class that gives a service its colour.
+    :param marks: those of each span.
     """
     services: dict[str, int] = {}
     rows = []
@@ -47,6 +53,7 @@ def rows_json(
                 row.skew,
                 logs.get(span.span_id, 0),
                 critical,
+                [(mark.time, mark.level, mark.text) for mark in marks.get(span.span_id, ())],
             )
         )
     found = {

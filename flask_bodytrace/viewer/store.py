@@ -1,4 +1,4 @@
-"""The traces seen last, within bounds: of traces, of items, of bytes."""
+"""What was seen last, within bounds: traces by number, items and bytes; log records; metrics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from time import monotonic
 from msgspec import Struct
 
 from .index import Index, index_of
+from .log_store import Entry, LogStore
+from .metric_store import MetricStore
+from .metrics import Measured, Series
 from .model import LogRecord, Span, weigh, weigh_resource
 from .summary import Summary, summarize
 
@@ -27,6 +30,10 @@ class Limits:
     :param bytes: of memory, as `weigh` estimates it.
     :param index: bytes of memory besides, for what has been searched; what does not fit is made
         anew for each search.
+    :param logs: bytes of memory besides, for the last log records, of traces or of none.
+    :param metrics: bytes of memory besides, for metrics.
+    :param series: number of series of metrics.
+    :param points: of one series.
     """
 
     traces: int = 5_000
@@ -34,9 +41,21 @@ class Limits:
     trace_items: int = 20_000
     bytes: int = 64 << 20
     index: int = 32 << 20
+    logs: int = 16 << 20
+    metrics: int = 16 << 20
+    series: int = 1_000
+    points: int = 240
 
 
-ALONE = Limits(traces=20_000, items=200_000, bytes=256 << 20, index=96 << 20)
+ALONE = Limits(
+    traces=20_000,
+    items=200_000,
+    bytes=256 << 20,
+    index=96 << 20,
+    logs=64 << 20,
+    metrics=64 << 20,
+    series=5_000,
+)
 """For a process that does nothing else."""
 
 
@@ -97,6 +116,10 @@ class TraceStore:
             reset = weakref.WeakMethod(self._reset_lock)
             os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
         self._traces: dict[str, _Kept] = {}
+        self._logs = LogStore(self._limits.logs)
+        self._metrics = MetricStore(
+            series=self._limits.series, points=self._limits.points, size=self._limits.metrics
+        )
         self._items = 0
         self._size = 0
         self._indexed = 0
@@ -138,10 +161,12 @@ class TraceStore:
 
     def add(self, spans: Iterable[Span], logs: Iterable[LogRecord] = ()) -> None:
         """Keep spans and log records; a span that came before is replaced, as exporters retry."""
+        logs = list(logs)
         with self._lock:
             self._version += 1
             now = monotonic()
-            items: Iterable[Span | LogRecord] = chain(spans, logs)
+            self._logs.add(logs)
+            items: Iterable[Span | LogRecord] = chain(spans, (log for log in logs if log.trace_id))
             for item in items:
                 trace = self._traces.get(item.trace_id)
                 if trace is None:
@@ -152,6 +177,23 @@ class TraceStore:
                 self._forget_index(trace)
                 self._add(trace, item)
             self._changed.notify_all()
+
+    def add_metrics(self, measured: Iterable[Measured]) -> None:
+        """Keep points of metrics."""
+        with self._lock:
+            self._version += 1
+            self._metrics.add(measured)
+            self._changed.notify_all()
+
+    def logs(self) -> list[Entry]:
+        """The last log records, of traces or of none, as they came in."""
+        with self._lock:
+            return self._logs.entries()
+
+    def series(self) -> list[Series]:
+        """The series of metrics, each with its last points."""
+        with self._lock:
+            return self._metrics.series()
 
     def _add(self, trace: _Kept, item: Span | LogRecord) -> None:
         size = weigh(item)

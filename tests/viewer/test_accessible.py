@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flask_bodytrace.viewer.metrics import Origin, Point
 from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
 from tests.viewer.running import RunningViewer as Viewer
 
@@ -20,6 +21,10 @@ PATHS = [
     "/routes",
     "/routes/flame?service=svc&name=POST+/orders",
     "/map",
+    "/logs",
+    "/logs?q=nothing",
+    "/metrics",
+    "/metrics?q=nothing",
     f"/trace/{TRACE}",
     f"/trace/{TRACE}/flame",
     f"/trace/{TRACE}/export",
@@ -47,7 +52,14 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
             ]
         )  # fmt: skip
     log = LogRecord(TRACE, f"{3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
-    viewer.store.add((), [log])
+    failed = LogRecord("", None, 6, "ERROR", 17, "gone", "svc", "", {})
+    viewer.store.add((), [log, failed])
+    for kind, method in (("sum", "GET"), ("sum", "POST"), ("histogram", "GET")):
+        told = (("http.request.method", method),)
+        origin = Origin("svc", f"of.{kind}", "s", kind, False, False, 1, told, "")
+        counts = (3, 4) if kind == "histogram" else ()
+        point = Point(1, 9 * 10**9, 7, (0.5,) if counts else (), counts)
+        viewer.store.add_metrics([(origin, point)])
     return viewer
 
 
@@ -86,6 +98,11 @@ def test_axe_finds_nothing(filled: Viewer, browser: Browser, looks: dict[str, An
     page.click("[data-act=zoomIn]")
     if problems := findings(page):
         found["open"] = problems
+    page.goto(f"{filled.url}/logs")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    if problems := findings(page):
+        found["record"] = problems
     page.goto(filled.url)
     page.keyboard.press("?")
     if problems := findings(page):

@@ -13,6 +13,7 @@ import requests
 
 import flask_bodytrace.viewer
 from flask_bodytrace.viewer import texts
+from flask_bodytrace.viewer.metrics import Origin, Point
 from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
 from flask_bodytrace.viewer.texts_zh import TEXTS
 from tests.viewer.running import RunningViewer as Viewer
@@ -96,6 +97,8 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
     log = LogRecord(TRACE, f"{0xAA3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
     viewer.store.add((), [log])
     viewer.store.add([make_span(id=0x7777, parent=0x6666, trace=0xCC, name="piece")])
+    origin = Origin("svc", "order", "s", "histogram", False, False, 1, (), "")
+    viewer.store.add_metrics([(origin, Point(1, 9 * 10**9, 7, (0.5,), (3, 4)))])
     return viewer
 
 
@@ -107,6 +110,10 @@ PATHS = [
     "/routes/flame?service=svc&name=POST+/o",
     "/map",
     "/map?open=pg",
+    "/logs",
+    "/logs?q=nothing&severity=warn",
+    "/metrics",
+    "/metrics?q=nothing&window=5m",
     f"/trace/{TRACE}",
     f"/trace/{0xCC:032x}",
     f"/trace/{TRACE}/flame",
@@ -126,7 +133,8 @@ SAME = {
     "curl", "otlp", "markdown", "issue", "enter", "esc", "http", "order", "ord", "url", "nothing",
     "server", "client", "internal", "tracestate", "event", "route", "database", "status", "code",
     "response", "system", "name", "type", "message", "db", "namespace", "unknown",
-    "bodytrace_viewer_token", "status_code", "pgpg",
+    "bodytrace_viewer_token", "status_code", "pgpg", "debug", "info", "error", "fatal", "logger",
+    "user",
 }  # fmt: skip
 SPOKEN = """() => {
   const found = [];

@@ -64,6 +64,22 @@ def changed(client: FlaskClient) -> list[dict[str, Any]]:
     return found
 
 
+def test_log_records_have_their_page_with_the_service_of_their_span(
+    provider: TracerProvider,
+) -> None:
+    client = make_app(provider).test_client()
+    client.post("/orders", json={"orderId": "ORD7"})
+    logging.getLogger("shop").warning("of no span")
+    page = client.get(f"{PATH}logs", query_string={"severity": "warn"}).text
+    assert "low stock of SKU-1" in page
+    assert "of no span" not in page
+    assert '?severity=warn&amp;service=orders"' in page
+    assert "POST /orders</bdi>" in page
+    # It receives nothing: where metrics are is said, and no link leads there.
+    assert f"{PATH}metrics" not in page
+    assert "Only the viewer on its own takes metrics." in client.get(f"{PATH}metrics").text
+
+
 def test_requests_show_with_their_ids_logs_and_exceptions(provider: TracerProvider) -> None:
     client = make_app(provider).test_client()
     client.post("/orders", json={"orderId": "ORD7"})

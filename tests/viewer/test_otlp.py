@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from flask_bodytrace.viewer import otlp, otlp_writer
-from flask_bodytrace.viewer.model import Event, Link, Span
+from flask_bodytrace.viewer import otlp, otlp_metrics, otlp_writer
+from flask_bodytrace.viewer.model import Event, Link
 from flask_bodytrace.viewer.otlp import BadRequest
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -189,7 +189,7 @@ def test_deep_values_are_cut_not_followed() -> None:
         )
 
 
-def test_log_records_keep_their_span_and_others_are_let_go() -> None:
+def test_log_records_keep_their_span_and_others_have_none() -> None:
     request = ExportLogsServiceRequest()
     scope = request.resource_logs.add().scope_logs.add()
     scope.log_records.add(
@@ -201,7 +201,8 @@ def test_log_records_keep_their_span_and_others_are_let_go() -> None:
         body=AnyValue(string_value="low stock"),
     )
     scope.log_records.add(body=AnyValue(string_value="of no trace"))
-    (log,) = otlp.logs_from_protobuf(request.SerializeToString())
+    log, other = otlp.logs_from_protobuf(request.SerializeToString())
+    assert (other.trace_id, other.span_id, other.body) == ("", None, "of no trace")
     assert (log.trace_id, log.span_id, log.time, log.severity, log.body) == (
         TRACE, SPAN, 8, "WARN", "low stock",
     )  # fmt: skip
@@ -219,11 +220,13 @@ def test_log_records_keep_their_span_and_others_are_let_go() -> None:
             otlp.spans_from_protobuf,
             otlp.logs_from_json,
             otlp.logs_from_protobuf,
+            otlp_metrics.metrics_from_json,
+            otlp_metrics.metrics_from_protobuf,
         ]
     ),
 )
 def test_noise_is_refused_or_read_and_nothing_else(
-    data: bytes, read: Callable[[bytes], list[Span]]
+    data: bytes, read: Callable[[bytes], list[Any]]
 ) -> None:
     with contextlib.suppress(BadRequest):
         read(data)

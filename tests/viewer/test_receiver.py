@@ -168,10 +168,27 @@ def test_a_body_cut_short_is_400(viewer: Viewer) -> None:
     assert len(viewer.store) == 0
 
 
-def test_metrics_are_thanked_for(viewer: Viewer) -> None:
-    answer = post(viewer, b"whatever", PROTOBUF, "metrics")
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert post(viewer, b"{}", JSON, "metrics").json() == {}
+@pytest.mark.parametrize("path", ["logs", "metrics"])
+@pytest.mark.parametrize(
+    ("data", "headers", "status"),
+    [
+        (b"", PROTOBUF, 200),
+        (b"{}", JSON, 200),
+        (gzip.compress(b"{}"), {**JSON, "Content-Encoding": "gzip"}, 200),
+        (b"whatever", PROTOBUF, 400),
+        (b"{", JSON, 400),
+        (b"{}", {**JSON, "Content-Encoding": "gzip"}, 400),
+        (b"{}", {"Content-Type": "text/plain"}, 415),
+        (gzip.compress(b"{" * (9 << 20)), {**JSON, "Content-Encoding": "gzip"}, 413),
+        (b" " * (MAX_BODY + 1), JSON, 413),
+        (b"{" * 400_001, JSON, 413),
+    ],
+    ids=["protobuf", "json", "gzip", "noise", "cut", "no gzip", "text", "bomb", "large", "many"],
+)
+def test_logs_and_metrics_are_bounded_as_spans_are(
+    viewer: Viewer, path: str, data: bytes, headers: dict[str, str], status: int
+) -> None:
+    assert post(viewer, data, headers, path).status_code == status
 
 
 def test_only_post(viewer: Viewer) -> None:

@@ -26,7 +26,9 @@ from . import (
     flame,
     imports,
     login,
+    logs,
     look,
+    metrics,
     routes,
     service_map,
     span,
@@ -61,6 +63,8 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/map", "map", service_map.service_map),
     ("/routes", "routes", routes.routes),
     ("/routes/flame", "flame_route", flame.of_route),
+    ("/logs", "logs", logs.logs),
+    ("/metrics", "metrics", metrics.metrics),
     ("/compare", "compare", compare.side_by_side),
     (_ONE, "trace", trace.trace),
     (f"{_ONE}/flame", "flame", flame.of_trace),
@@ -94,13 +98,17 @@ class Viewer:
 
     :param store: the traces to show.
     :param access: who may see them.
-    :param receives: whether to take OTLP at ``/v1/traces`` and ``/v1/logs``.
+    :param receives: whether to take OTLP at ``/v1/traces``, ``/v1/logs`` and ``/v1/metrics``.
     """
 
     def __init__(self, store: TraceStore, access: Access, *, receives: bool = False) -> None:
-        self._site = Site(store, access)
+        self._site = Site(store, access, receives=receives)
         self.streams = self._site.streams
-        self._receives = receives
+
+    @property
+    def access(self) -> Access:
+        """Who may see them."""
+        return self._site.access
 
     @property
     def store(self) -> TraceStore:
@@ -121,7 +129,7 @@ class Viewer:
         return response(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
-        signal = _SIGNALS.get(request.path) if self._receives else None
+        signal = _SIGNALS.get(request.path) if self._site.receives else None
         visit = Visit(self._site, request, _URLS.bind_to_environ(request.environ))
         is_allowed = self._site.access.allows(request.environ)
         if is_allowed and signal is not None:

@@ -33,9 +33,10 @@ _MODULES = sorted(path.name for path in (FOLDER / "static").glob("*.js"))
 class Site:
     """What all visits share."""
 
-    def __init__(self, store: TraceStore, access: Access) -> None:
+    def __init__(self, store: TraceStore, access: Access, *, receives: bool = False) -> None:
         self.store = store
         self.access = access
+        self.receives = receives
         self.streams = Streams()
         self.templates = Environment(
             loader=FileSystemLoader(FOLDER / "templates"),
@@ -118,6 +119,7 @@ class Visit:
             url=partial(_link, self.urls),
             colour=self.site.colour,
             store=self.store,
+            receives=self.site.receives,
             needs_token=self.site.access.needs_token,
             **values,
         )

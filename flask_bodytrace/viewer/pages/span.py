@@ -6,6 +6,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from flask_bodytrace.viewer.chart import bar
+from flask_bodytrace.viewer.log_marks import marks_of
 from flask_bodytrace.viewer.model import KINDS
 from flask_bodytrace.viewer.waterfall import waterfall
 
@@ -25,6 +26,7 @@ def span(visit: Visit, trace_id: str, span_id: str) -> Response:
         raise NotFound("This span is not in the store, or no longer.")
     row = rows[place]
     parent = next((o.span for o in rows if o.span.span_id == row.span.parent_id), None)
+    logs = [log for log in trace.logs if log.span_id == span_id]
     return visit.page(
         "span.html",
         trace=trace,
@@ -39,7 +41,8 @@ def span(visit: Visit, trace_id: str, span_id: str) -> Response:
         previous=rows[place - 1].span if place else None,
         next=rows[place + 1].span if place + 1 < len(rows) else None,
         exceptions=[event for event in row.span.events if event.name == "exception"],
-        logs=[log for log in trace.logs if log.span_id == span_id],
+        logs=logs,
+        marks=marks_of(logs, whole).get(span_id, ()),
         known={
             trace_id: visit.store.summary(trace_id)
             for trace_id in {link.trace_id for link in row.span.links}

@@ -8,6 +8,7 @@ from collections import Counter
 from werkzeug.wrappers import Response
 
 from flask_bodytrace.viewer.chart import bar, ticks
+from flask_bodytrace.viewer.log_marks import marks_of
 from flask_bodytrace.viewer.rows import rows_json
 from flask_bodytrace.viewer.search import find_spans
 from flask_bodytrace.viewer.waterfall import waterfall
@@ -28,6 +29,7 @@ def trace(visit: Visit, trace_id: str) -> Response:
         services[row.span.service] = services.get(row.span.service, 0) + row.own
         late += whole.answered is not None and row.span.start >= whole.answered
     colour = visit.site.colour
+    marks = marks_of(found.logs, whole)
     log_counts = Counter(log.span_id for log in found.logs)
     first = min(max(visit.request.args.get("from", 1, type=int), 1), len(whole.rows))
     store = visit.store
@@ -40,12 +42,13 @@ def trace(visit: Visit, trace_id: str) -> Response:
         rows=whole.rows[first - 1 : first - 1 + _AT_ONCE],
         at_once=_AT_ONCE,
         deepest=max(row.depth for row in whole.rows),
-        data=rows_json(whole, log_counts, colour),
+        data=rows_json(whole, log_counts, colour, marks),
         bar=bar,
         ticks=ticks(whole),
         services=services,
         late=late,
         log_counts=log_counts,
+        marks=marks,
         links_to=[(other, store.summary(other)) for other in found.summary.links],
         links_from=store.linking_to(found.trace_id),
         find=visit.request.args.get("find", "")[:256],

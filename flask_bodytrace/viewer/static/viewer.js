@@ -12,7 +12,9 @@ const help = document.getElementById("help");
 
 // Rows
 
-const rows = () => [...document.querySelectorAll("[data-row] a:not(.pick, .id)")];
+const rows = () => [
+  ...document.querySelectorAll("[data-row] a:not(.pick, .id, .find), [data-row] .what > details > summary"),
+];
 
 function step(by) {
   const found = rows();
@@ -68,6 +70,8 @@ const keys = {
   t: () => go(document.querySelector(".brand").href),
   r: () => go(document.querySelector("[data-page=routes]")?.href),
   m: () => go(document.querySelector("[data-page=map]")?.href),
+  g: () => go(document.querySelector("[data-page=logs]")?.href),
+  h: () => go(document.querySelector("[data-page=metrics]")?.href),
   l: () => document.querySelector("[data-live]")?.click(),
   "/": () => {
     const search = document.querySelector("[data-search]");
@@ -141,10 +145,12 @@ document.addEventListener("bodytrace:fresh", writeTimes);
 // Live
 
 const live = document.querySelector("[data-live]");
-const key = (row) => row.querySelector("a")?.getAttribute("href");
+const key = (row) => row.id || row.querySelector("a")?.getAttribute("href");
 
 function putIn(page) {
   const focused = document.activeElement?.getAttribute("href");
+  const at = document.activeElement?.matches("summary") && document.activeElement.closest("[data-row]")?.id;
+  const opened = [...document.querySelectorAll("[data-row] details[open]")].map((one) => one.closest("[data-row]").id);
   const before = new Set([...document.querySelectorAll("tr[data-row]")].map(key));
   for (const part of document.querySelectorAll("[data-part]")) {
     const other = page.querySelector(`[data-part="${part.dataset.part}"]`);
@@ -155,6 +161,8 @@ function putIn(page) {
   for (const row of document.querySelectorAll("tr[data-row]")) {
     if (!before.has(key(row))) row.classList.add("new");
   }
+  for (const id of opened) document.getElementById(id)?.querySelector("details").setAttribute("open", "");
+  if (at) document.getElementById(at)?.querySelector("summary").focus({ preventScroll: true });
   if (focused) {
     const again = rows().find((link) => link.getAttribute("href") === focused);
     again?.focus({ preventScroll: true });

@@ -95,7 +95,7 @@ function start(box) {
   }
 
   function fill(row, index, place) {
-    const [id, depth, name, service, begin, took, bits, skew, logs, critical] = rows[index];
+    const [id, depth, name, service, begin, took, bits, skew, logs, critical, marks] = rows[index];
     const [of, colour] = data.services[service];
     const fresh = model.cloneNode(true);
     const focused = row.contains(document.activeElement) && document.activeElement.className;
@@ -139,7 +139,7 @@ function start(box) {
       fold.setAttribute("aria-expanded", String(!isFolded));
       fold.setAttribute("aria-label", t(isFolded ? "expand {name}" : "collapse {name}", { name: label }));
     } else one(".fold").remove();
-    drawBar(one(".bar"), begin, took, critical);
+    drawBar(one(".bar"), begin, took, critical, marks);
     one(".bar").setAttribute("aria-label", [
       duration(took), bits & FAILED && t("error"), critical.length && t("on the critical path"),
       bits & AFTER && t("began {time} after the answer", { time: duration(begin - data.answered) }),
@@ -152,7 +152,7 @@ function start(box) {
 
   const hides = (index) => rows.slice(index + 1, ends[index]).some((row) => row[6] & FAILED);
 
-  function drawBar(bar, begin, took, critical) {
+  function drawBar(bar, begin, took, critical, marks) {
     const scale = 100 / (timeline.to - timeline.from);
     const x = (nanos) => Math.min(Math.max((nanos - timeline.from) * scale, 0), 100);
     const left = x(begin), right = x(begin + took);
@@ -171,15 +171,25 @@ function start(box) {
     for (let at = 0; at < critical.length; at += 2) {
       const from = x(critical[at]), to = x(critical[at] + critical[at + 1]);
       if (to <= from) continue;
-      const mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      const values = { class: "crit", x: `${from}%`, y: 14, width: `${to - from}%`, height: 3 };
-      for (const [key, value] of Object.entries(values)) mark.setAttribute(key, value);
-      bar.insertBefore(mark, text);
+      bar.insertBefore(svg("rect", { class: "crit", x: `${from}%`, y: 14, width: `${to - from}%`, height: 3 }), text);
+    }
+    for (const [time, level, message] of marks) {
+      if (time < timeline.from || time > timeline.to) continue;
+      const mark = svg("circle", { class: `log ${level}`, cx: `${x(time)}%`, cy: 4, r: 3 });
+      mark.append(svg("title", {}));
+      mark.firstChild.textContent = message;
+      bar.append(mark);
     }
     const where = right <= 84 ? "after" : left >= 16 ? "before" : "inside";
     text.setAttribute("class", isOut ? `${where} out` : where);
     text.setAttribute("x", `${where === "before" ? left : right}%`);
     text.textContent = duration(took);
+  }
+
+  function svg(name, values) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
+    return made;
   }
 
   // Rows

@@ -50,6 +50,15 @@ class Trace(Struct, frozen=True):
     version: int
 
 
+class Saved(Struct, frozen=True):
+    """One trace as another process takes it over."""
+
+    version: int
+    left_out: int
+    spans: Sequence[Span]
+    logs: Sequence[LogRecord]
+
+
 class _Kept:
     __slots__ = (
         "changed",
@@ -274,3 +283,27 @@ class TraceStore:
         """Every span of every trace."""
         with self._lock:
             return [span for trace in self._traces.values() for span in trace.spans.values()]
+
+    def saved(self) -> tuple[int, list[Saved]]:
+        """The version, and every trace, for `restore` of another process's store."""
+        with self._lock:
+            return self._version, [
+                Saved(trace.version, trace.left_out, list(trace.spans.values()), list(trace.logs))
+                for trace in self._traces.values()
+            ]
+
+    def restore(self, version: int, traces: Iterable[Saved]) -> None:
+        """Take over what another store had, versions included: whoever follows sees no change."""
+        with self._lock:
+            self._version = max(self._version, version)
+            now = monotonic()
+            for saved in traces:
+                items: Iterable[Span | LogRecord] = chain(saved.spans, saved.logs)
+                for item in items:
+                    trace = self._traces.get(item.trace_id)
+                    if trace is None:
+                        trace = self._traces[item.trace_id] = _Kept(item.trace_id)
+                        trace.left_out = saved.left_out
+                    trace.version = saved.version
+                    trace.changed = now
+                    self._add(trace, item)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from .index import Index, index_of
 from .model import LogRecord, Span, weigh, weigh_resource
-from .summary import Summary, summarize
+from .summary import Digest, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Saved(Struct, frozen=True):
 class _Kept:
     __slots__ = (
         "changed",
+        "digest",
         "index",
         "left_out",
         "logs",
@@ -83,12 +84,18 @@ class _Kept:
         self.left_out = 0
         self.version = 0
         self.changed = 0.0
+        self.digest: Digest | None = None
+        """None where a span was replaced, or none came: then it is made of all."""
         self.summary: Summary | None = None
         self.index: Index | None = None
 
     def summarize(self, business_ids: frozenset[str]) -> Summary:
         if self.summary is None:
-            self.summary = summarize(self.trace_id, self.spans, business_ids, self.left_out)
+            if self.digest is None:
+                self.digest = Digest(business_ids)
+                for span in self.spans.values():
+                    self.digest.add(span)
+            self.summary = self.digest.summary(self.trace_id, self.spans, self.left_out)
         return self.summary
 
 
@@ -171,12 +178,17 @@ class TraceStore:
             former = trace.spans.pop(item.span_id, None)
             if former is not None:
                 self._count(trace, -1, -weigh(former))
+                trace.digest = None
         limits = self._limits
         room = min(limits.trace_items, limits.items)
         if len(trace.spans) + len(trace.logs) >= room or trace.size + size > limits.bytes:
             trace.left_out += 1
         elif isinstance(item, Span):
+            if not trace.spans:
+                trace.digest = Digest(self._business_ids)
             trace.spans[item.span_id] = item
+            if trace.digest is not None:
+                trace.digest.add(item)
             trace.resources.add(id(item.resource))
             self._count(trace, 1, size)
         else:

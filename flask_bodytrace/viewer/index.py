@@ -23,7 +23,7 @@ _KIND_ENTRIES = tuple(f"kind={kind}" for kind in KINDS)
 _STATUS_ENTRIES = tuple(f"status={status}" for status in ("unset", "ok", "error"))
 
 
-class Index(Struct, frozen=True):
+class Index(Struct, frozen=True, gc=False):
     """What is searched of a trace, or of one span.
 
     :param text: the entries, each between two separators.

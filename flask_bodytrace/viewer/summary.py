@@ -26,7 +26,7 @@ _MAX_SHAPE = 4_096
 _ERROR = 2
 
 
-class Summary(Struct, frozen=True):
+class Summary(Struct, frozen=True, gc=False):
     """One trace.
 
     Times are ns. `duration` is the answer's: that of the span it starts with, where that was
@@ -125,7 +125,8 @@ class Digest:
         if span.resource is not self._resource:
             # The spans of one resource come together.
             self._resource = span.resource
-            self._known = self._business_ids | _names_in(span.resource)
+            declared = _names_in(span.resource)
+            self._known = self._business_ids | declared if declared else self._business_ids
         attributes, known = span.attributes, self._known
         if IDS in attributes:
             known |= _names_in(attributes)

@@ -2,8 +2,8 @@
 
 Spans come in by `collector` (this process's own) or `receiver` and `otlp` (other services'), and
 are kept in `store` as `model` has them. `pages` are the WSGI application, `access` says who may see
-it, `mount` puts it into a Flask application, `server` runs it alone. The rest is one module for one
-page, picture or format.
+it, `mount` puts it into a Flask application, `handover` keeps its traces over a reload, `server`
+runs it alone. The rest is one module for one page, picture or format.
 
 Belongs here: showing traces. Does not belong here: making them.
 

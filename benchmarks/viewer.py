@@ -1,26 +1,24 @@
 """``python -m benchmarks.viewer``: what the trace viewer takes in, and how fast it answers.
 
 Measured with 100,000 spans in the store, one trace of 10,000 among them: ingest on one core through
-the receiver, without the network; memory against the store's own account of it; and the time to
-render each page.
+the receiver, without the network; memory against the store's own account of it; the time to render
+each page; and how a large trace scrolls in a browser.
 """
 
 from __future__ import annotations
 
 import gc
 import gzip
-import os
-import random
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from statistics import median
 from typing import TYPE_CHECKING
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from werkzeug.test import Client
 
+from benchmarks.viewer_load import BATCH, LARGEST, batch
+from benchmarks.viewer_scroll import scrolling
 from flask_bodytrace.viewer.access import Access
 from flask_bodytrace.viewer.pages import Viewer
 from flask_bodytrace.viewer.store import ALONE, Limits, TraceStore
@@ -29,55 +27,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 SPANS = 100_000
-LARGEST = 10_000
-PER_TRACE = 10
-BATCH = 512
 ROUNDS = 9
-_chosen = random.Random(1)  # noqa: S311 - the same load every time
-
-
-def batch(size: int, per_trace: int = PER_TRACE) -> bytes:
-    """One export of the kind a batch span processor sends, of traces with this many spans."""
-    request = ExportTraceServiceRequest()
-    scopes = []
-    for name in ("shop", "orders", "payments"):
-        resource = request.resource_spans.add()
-        resource.resource.attributes.append(_text("service.name", name))
-        scopes.append(resource.scope_spans.add())
-    now = time.time_ns()
-    trace_id, ids = b"", [b""]
-    for number in range(size):
-        if number % per_trace == 0:
-            trace_id, ids = os.urandom(16), [b""]
-        span_id = os.urandom(8)
-        start = now + number * 10_000
-        span = scopes[number % 3].spans.add(
-            trace_id=trace_id,
-            span_id=span_id,
-            parent_span_id=ids[0] if len(ids) < 2 else _chosen.choice(ids[1:]),
-            name=f"POST /orders/{number % 7}",
-            kind=2,
-            start_time_unix_nano=start,
-            end_time_unix_nano=start + _chosen.randrange(10**5, 10**8),
-        )
-        ids.append(span_id)
-        span.attributes.extend(
-            [
-                _text("http.request.method", "POST"),
-                _text("url.path", "/orders"),
-                _text("http.route", "/orders"),
-                _text("server.address", "localhost"),
-                _text("user_agent.original", "python-requests/2.34.2"),
-                _text("order.id", f"ORD{number}"),
-                KeyValue(key="http.response.status_code", value=AnyValue(int_value=201)),
-                KeyValue(key="server.port", value=AnyValue(int_value=8000)),
-            ]
-        )
-    return request.SerializeToString()
-
-
-def _text(key: str, value: str) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(string_value=value))
+BURSTS = 3
 
 
 def _client(store: TraceStore) -> Client:
@@ -134,29 +85,46 @@ def ingest() -> None:
     )
 
 
-def pages() -> None:
-    """How long each page takes to render."""
+def _full() -> tuple[TraceStore, Client]:
+    """A store of 100,000 spans, the first trace of which is large."""
     store = TraceStore(ALONE)
     client = _client(store)
     _send(client, gzip.compress(batch(LARGEST, LARGEST)))
-    trace_id = store.summaries()[0].trace_id
     while len(store) < SPANS:
         _send(client, gzip.compress(batch(min(BATCH, SPANS - len(store)))))
+    return store, client
+
+
+def after_a_burst() -> None:
+    """The first list, and the first search, after 100,000 new spans."""
+    _client(TraceStore()).get("/?q=x")
+    taken: dict[str, list[tuple[float, float]]] = {"list": [], "search": []}
+    for _ in range(BURSTS):
+        _, client = _full()
+        for name, path in (("list", "/"), ("search", "/?q=order.id%3DORD77")):
+            start, busy = time.perf_counter(), time.thread_time()
+            client.get(path)
+            taken[name].append((time.perf_counter() - start, time.thread_time() - busy))
+    for name, found in taken.items():
+        wall, busy = (max(one) * 1000 for one in zip(*found, strict=True))
+        print(
+            f"first {name} after {SPANS:,} new spans: worst of {BURSTS} {wall:.1f} ms, "
+            f"processor {busy:.1f} ms"
+        )
+
+
+def pages() -> None:
+    """How long each page takes to render."""
+    store, client = _full()
+    trace_id = max(store.summaries(), key=lambda summary: summary.spans).trace_id
     trace = store.trace(trace_id)
     assert trace is not None
     print(
         f"{len(store):,} spans in {store.trace_count:,} traces, the largest of {len(trace.spans):,}"
     )
 
-    def everything_new() -> None:
-        # As after a burst: no trace has been summed up yet.
-        for kept in store._traces.values():
-            kept.summary = None
-        client.get("/")
-
     works: dict[str, Callable[[], object]] = {
         "list": lambda: client.get("/"),
-        "list, every trace new": everything_new,
         "list, filtered": lambda: client.get("/?q=ORD77&status=ok&min=1"),
         "list, one id": lambda: client.get("/?q=order.id%3DORD77"),
         "list, three words": lambda: client.get("/?q=-nothing+http.route%3D/orders+name%3D"),
@@ -179,4 +147,6 @@ def pages() -> None:
 
 if __name__ == "__main__":
     ingest()
+    after_a_burst()
     pages()
+    scrolling()

@@ -274,14 +274,22 @@ _url_option = click.option(
 @bodytrace.command("show", with_appcontext=False)
 @click.argument("trace_id")
 @_url_option
-def show(trace_id: str, url: str) -> None:
-    """Print the tree of a trace, from a viewer."""
+@click.option(
+    "--as",
+    "form",
+    default="tree",
+    show_default=True,
+    type=click.Choice(["tree", "curl", "httpie", "python"]),
+    help="The tree, or what sends the request again that the trace starts with.",
+)
+def show(trace_id: str, url: str, form: str) -> None:
+    """Print the tree of a trace, from a viewer, or what repeats its request."""
     import sys
 
     from .viewer import look_up, server, tail
 
     try:
-        look_up.show(tail.Source(url, server.token_from_environment()), trace_id, sys.stdout)
+        look_up.show(tail.Source(url, server.token_from_environment()), trace_id, sys.stdout, form)
     except tail.CannotFollow as error:
         raise click.ClickException(str(error)) from None
 

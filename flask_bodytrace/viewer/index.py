@@ -19,10 +19,11 @@ _END = "\x1f"
 _MAX_TEXT = 4096
 """Characters of one value that are searched: a body may be long, and is kept already."""
 _PATHS = frozenset({"url.path", "http.route", "http.target", "url.full", "http.url"})
-_STATUS = ("unset", "ok", "error")
+_KIND_ENTRIES = tuple(f"kind={kind}" for kind in KINDS)
+_STATUS_ENTRIES = tuple(f"status={status}" for status in ("unset", "ok", "error"))
 
 
-class Index(Struct, frozen=True):
+class Index(Struct, frozen=True, gc=False):
     """What is searched of a trace, or of one span.
 
     :param text: the entries, each between two separators.
@@ -42,18 +43,17 @@ def index_of(spans: Sequence[Span], logs: Sequence[LogRecord]) -> Index:
     """Of the spans and log records of one trace."""
     found: dict[str, None] = {}
     resources: set[int] = set()
+    service = scope = None
     for span in spans:
-        found.update(
-            dict.fromkeys(
-                (
-                    f"name={span.name}",
-                    f"service={span.service}",
-                    f"kind={KINDS[span.kind]}",
-                    f"status={_STATUS[span.status]}",
-                    f"scope={span.scope}",
-                )
-            )
-        )
+        found[f"name={span.name}"] = None
+        found[_KIND_ENTRIES[span.kind]] = None
+        found[_STATUS_ENTRIES[span.status]] = None
+        if span.service != service:
+            service = span.service
+            found[f"service={service}"] = None
+        if span.scope != scope:
+            scope = span.scope
+            found[f"scope={scope}"] = None
         if span.status_message:
             found[f"message={span.status_message[:_MAX_TEXT]}"] = None
         _add(found, span.attributes)
@@ -69,21 +69,29 @@ def index_of(spans: Sequence[Span], logs: Sequence[LogRecord]) -> Index:
         for link in span.links:
             _add(found, link.attributes)
     for log in logs:
-        found[f"log={display.text(log.body)[:_MAX_TEXT]}"] = None
-        if log.scope:
-            found[f"logger={log.scope[:_MAX_TEXT]}"] = None
-        _add(found, log.attributes)
+        _add_log(found, log)
     ids = [spans[0].trace_id, *(span.span_id for span in spans)] if spans else []
     return Index(_joined(found), " ".join(ids).encode())
 
 
+def _add_log(found: dict[str, None], log: LogRecord) -> None:
+    found[f"log={display.text(log.body)[:_MAX_TEXT]}"] = None
+    if log.scope:
+        found[f"logger={log.scope[:_MAX_TEXT]}"] = None
+    _add(found, log.attributes)
+
+
 def _add(found: dict[str, None], attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
-        if type(value) is str:
+        # The first search after a burst comes by here for every attribute in the store.
+        kind = type(value)
+        if kind is str:
             text = value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT]
             found[f"{name}={text}"] = None
             if name in _PATHS:
                 found[f"path={text}"] = None
+        elif kind is int:
+            found[f"{name}={value}"] = None
         elif isinstance(value, list | tuple):
             # Each of several, and all of them as they are shown.
             for one in value[:100]:

@@ -7,7 +7,6 @@ other. So its size is bounded as the store's is.
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +18,8 @@ from typing import Any
 
 import msgspec
 
-from . import otlp, otlp_writer
-from .model import Event, Link, LogRecord, Span
+from .model import LogRecord, Span
+from .packing import SPAN, packed, packed_log, unpacked
 from .store import Limits, TraceStore
 
 _VERSION = 1
@@ -104,13 +103,13 @@ class KeptStore(TraceStore):
         )
 
     def _row(self, span: Span) -> tuple[str, str, str, int | None, bytes]:
-        form, data = _packed(span)
-        resource = self._resource(span.resource) if form == "span" else None
+        form, data = packed(span)
+        resource = self._resource(span.resource) if form == SPAN else None
         return span.trace_id, span.span_id, form, resource, data
 
     def _log_row(self, log: LogRecord) -> tuple[str, str, str, None, bytes]:
         self._numbers += 1
-        form, data = _packed_log(log)
+        form, data = packed_log(log)
         # Log records have no id: each is one of its own.
         return log.trace_id, f"log {log.time} {self._numbers}", form, None, data
 
@@ -163,31 +162,4 @@ def _read(file: sqlite3.Connection) -> Iterator[tuple[list[Span], list[LogRecord
     }
     rows = file.execute("SELECT form, resource, data FROM item ORDER BY number")
     for form, resource, data in rows:
-        if form == "span":
-            found = msgspec.msgpack.decode(data)
-            found["events"] = [Event(**event) for event in found["events"]]
-            found["links"] = [Link(**link) for link in found["links"]]
-            yield [Span(**found, resource=resources[resource])], []
-        elif form == "otlp":
-            yield otlp.spans_from_json(data), []
-        else:
-            yield [], [LogRecord(**msgspec.msgpack.decode(data))]
-
-
-def _packed(span: Span) -> tuple[str, bytes]:
-    found = {name: getattr(span, name) for name in Span.__struct_fields__ if name != "resource"}
-    try:
-        msgspec.msgpack.encode(span.resource)
-        return "span", msgspec.msgpack.encode(found)
-    except (OverflowError, ValueError, TypeError):
-        # Half a surrogate pair, or a number of more than 64 bits, which OTLP's text can tell.
-        return "otlp", otlp_writer.to_json([span]).encode()
-
-
-def _packed_log(log: LogRecord) -> tuple[str, bytes]:
-    try:
-        return "log", msgspec.msgpack.encode(log)
-    except (OverflowError, ValueError, TypeError):
-        body = json.dumps(log.body, default=str)
-        plain = msgspec.structs.replace(log, body=body, attributes={})
-        return "log", msgspec.msgpack.encode(plain)
+        yield unpacked(form, data, resources.get(resource, {}))

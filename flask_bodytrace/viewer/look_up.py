@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from . import display
+from . import commands, display
 from .columns import cut, pad
+from .replay import replay_of
+from .summary import root_of
 from .tail import CannotFollow, Source, printer
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -29,10 +31,11 @@ def _quoted(word: str) -> str:
     return f'"{word}"'
 
 
-def show(source: Source, trace_id: str, out: TextIO) -> None:
-    """Print the tree of one trace.
+def show(source: Source, trace_id: str, out: TextIO, form: str = "tree") -> None:
+    """Print one trace.
 
-    :raises CannotFollow: there is no such trace, or no viewer.
+    :param form: ``tree``, or what repeats its request: one of `commands.FORMS`.
+    :raises CannotFollow: there is no such trace, or no viewer, or it starts with no HTTP request.
     """
     wanted = trace_id.strip().lower()
     if not _ID.fullmatch(wanted):
@@ -42,7 +45,13 @@ def show(source: Source, trace_id: str, out: TextIO) -> None:
         # Whether the viewer is there at all.
         source.changed(0)
         raise CannotFollow(f"the viewer has no trace {wanted}")
-    printer(out)(spans)
+    if form == "tree":
+        printer(out)(spans)
+        return
+    replay = replay_of(root_of({span.span_id: span for span in spans}))
+    if replay is None:
+        raise CannotFollow("this trace does not start with an HTTP request")
+    out.write(commands.FORMS[form](replay))
 
 
 def search(source: Source, query: Mapping[str, str], limit: int, out: TextIO) -> int:

@@ -16,7 +16,7 @@ KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 """Span kinds by their number in OTLP."""
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """Something that happened during a span; `time` in ns since 1970."""
 
     name: str
@@ -24,7 +24,7 @@ class Event(Struct, frozen=True):
     attributes: Attributes
 
 
-class Link(Struct, frozen=True):
+class Link(Struct, frozen=True, gc=False):
     """Another span that this one says it belongs with."""
 
     trace_id: str
@@ -32,7 +32,7 @@ class Link(Struct, frozen=True):
     attributes: Attributes
 
 
-class Span(Struct, frozen=True):
+class Span(Struct, frozen=True, gc=False):
     """One span. Ids are lower-case hex, times ns since 1970, `kind` and `status` OTLP's numbers."""
 
     trace_id: str
@@ -65,7 +65,7 @@ class Span(Struct, frozen=True):
         return self.status == 2
 
 
-class LogRecord(Struct, frozen=True):
+class LogRecord(Struct, frozen=True, gc=False):
     """A log record; `trace_id` is empty where it was written outside of any span."""
 
     trace_id: str

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response
 
 from flask_bodytrace.otel.registry import IdentityRegistry
 
+from . import handover
 from .access import Access
 from .collector import StoreProcessor, collect_logs
 from .pages import Viewer
@@ -93,6 +94,7 @@ def _store_of(provider: TracerProvider, settings: Settings) -> TraceStore:
         store = _stores.get(provider)
         if store is None:
             store = _stores.get_or_make(provider, lambda: TraceStore(business_ids=settings.ids))
+            handover.keep(store)
             # A provider without an SDK records nothing that could be shown.
             if isinstance(provider, SdkTracerProvider):
                 provider.add_span_processor(StoreProcessor(store))

@@ -206,16 +206,19 @@ def _span(  # noqa: PLR0913, PLR0917 - what all spans of one resource and scope 
         trace_state=span.trace_state,
         resource=resource,
         attributes=read_attributes(span.attributes, read),
+        # Most spans have none: an empty list for each would be looked at by the garbage collector.
         events=[
             Event(e.name, read_nanos(e.time_unix_nano), read_attributes(e.attributes, read))
             for e in span.events or ()
-        ],
+        ]
+        or (),
         links=[
             Link(
                 read_id(x.trace_id, 16), read_id(x.span_id, 8), read_attributes(x.attributes, read)
             )
             for x in span.links or ()
-        ],
+        ]
+        or (),
         dropped=span.dropped_attributes_count
         + span.dropped_events_count
         + span.dropped_links_count,

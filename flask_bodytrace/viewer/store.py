@@ -17,7 +17,7 @@ from .log_store import Entry, LogStore
 from .metric_store import MetricStore
 from .metrics import Measured, Series
 from .model import LogRecord, Span, weigh, weigh_resource
-from .summary import Summary, summarize
+from .summary import Digest, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,19 @@ class Trace(Struct, frozen=True):
     version: int
 
 
+class Saved(Struct, frozen=True):
+    """One trace as another process takes it over."""
+
+    version: int
+    left_out: int
+    spans: Sequence[Span]
+    logs: Sequence[LogRecord]
+
+
 class _Kept:
     __slots__ = (
         "changed",
+        "digest",
         "index",
         "left_out",
         "logs",
@@ -93,12 +103,18 @@ class _Kept:
         self.left_out = 0
         self.version = 0
         self.changed = 0.0
+        self.digest: Digest | None = None
+        """None where a span was replaced, or none came: then it is made of all."""
         self.summary: Summary | None = None
         self.index: Index | None = None
 
     def summarize(self, business_ids: frozenset[str]) -> Summary:
         if self.summary is None:
-            self.summary = summarize(self.trace_id, self.spans, business_ids, self.left_out)
+            if self.digest is None:
+                self.digest = Digest(business_ids)
+                for span in self.spans.values():
+                    self.digest.add(span)
+            self.summary = self.digest.summary(self.trace_id, self.spans, self.left_out)
         return self.summary
 
 
@@ -204,12 +220,17 @@ class TraceStore:
             former = trace.spans.pop(item.span_id, None)
             if former is not None:
                 self._count(trace, -1, -weigh(former))
+                trace.digest = None
         limits = self._limits
         room = min(limits.trace_items, limits.items)
         if len(trace.spans) + len(trace.logs) >= room or trace.size + size > limits.bytes:
             trace.left_out += 1
         elif isinstance(item, Span):
+            if not trace.spans:
+                trace.digest = Digest(self._business_ids)
             trace.spans[item.span_id] = item
+            if trace.digest is not None:
+                trace.digest.add(item)
             trace.resources.add(id(item.resource))
             self._count(trace, 1, size)
         else:
@@ -316,3 +337,27 @@ class TraceStore:
         """Every span of every trace."""
         with self._lock:
             return [span for trace in self._traces.values() for span in trace.spans.values()]
+
+    def saved(self) -> tuple[int, list[Saved]]:
+        """The version, and every trace, for `restore` of another process's store."""
+        with self._lock:
+            return self._version, [
+                Saved(trace.version, trace.left_out, list(trace.spans.values()), list(trace.logs))
+                for trace in self._traces.values()
+            ]
+
+    def restore(self, version: int, traces: Iterable[Saved]) -> None:
+        """Take over what another store had, versions included: whoever follows sees no change."""
+        with self._lock:
+            self._version = max(self._version, version)
+            now = monotonic()
+            for saved in traces:
+                items: Iterable[Span | LogRecord] = chain(saved.spans, saved.logs)
+                for item in items:
+                    trace = self._traces.get(item.trace_id)
+                    if trace is None:
+                        trace = self._traces[item.trace_id] = _Kept(item.trace_id)
+                        trace.left_out = saved.left_out
+                    trace.version = saved.version
+                    trace.changed = now
+                    self._add(trace, item)

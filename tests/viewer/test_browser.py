@@ -268,6 +268,8 @@ def test_the_map_and_what_can_be_taken_away(filled: Viewer, page: Page) -> None:
     page.click("text=Mermaid · JSON · curl")
     assert page.inner_text("#text-mermaid").startswith("sequenceDiagram")
     assert "curl -i -g -X POST" in page.inner_text("#text-curl")
+    assert "http POST http" in page.inner_text("#text-httpie")
+    assert "requests.request(" in page.inner_text("#text-python")
     again = json.loads(page.inner_text("#text-json"))
     filled.store.add([])
     headers = {"Content-Type": "application/json"}

@@ -3,8 +3,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from flask_bodytrace.viewer.model import LogRecord, Span, weigh
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flask_bodytrace.viewer.model import Link, LogRecord, Span, weigh
 from flask_bodytrace.viewer.store import Limits, TraceStore
+from flask_bodytrace.viewer.summary import IDS, summarize
 
 
 def ids(store: TraceStore) -> list[int]:
@@ -133,3 +137,42 @@ def test_business_ids_are_told_from_machinery(make_span: Callable[..., Span]) ->
         "customer_id": "c",
         "tenant": "acme",
     }
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(-5, 5), st.integers(0, 9), st.booleans()),
+        max_size=9,
+    )
+)
+def test_a_summary_is_the_same_however_its_spans_came(
+    make_span: Callable[..., Span], drawn: list[tuple[int, int, int, bool]]
+) -> None:
+    store = TraceStore(Limits(trace_items=3), business_ids=["n"])
+    declared = {IDS: "cart"}
+    for number, start, took, is_plain in drawn:
+        span = make_span(
+            start, start + took, id=number, parent=None if number == 1 else number % 4,
+            status=2 * is_plain, service=f"s{took % 3}",
+            attributes={"n": number, "cart": start, "order.id": f"ORD{took}", "flag": is_plain},
+            resource={} if is_plain else declared,
+            links=[Link(f"{took:032x}", f"{1:016x}", {})] * is_plain,
+        )  # fmt: skip
+        store.add([span])
+        # What was asked for in between must not show later.
+        if is_plain:
+            store.summaries()
+    for summary in store.summaries():
+        kept = store._traces[summary.trace_id]
+        expected = summarize(summary.trace_id, kept.spans, frozenset({"n"}), kept.left_out)
+        assert summary == expected
+        spans = kept.spans.values()
+        assert summary.errors == sum(span.failed for span in spans)
+        assert summary.start == min(span.start for span in spans)
+        assert summary.start + summary.whole == max(span.end for span in spans)
+        assert set(summary.services) == {span.service for span in spans}
+        wanted = {("order.id", span.attributes["order.id"]) for span in spans}
+        wanted |= {("n", str(span.attributes["n"])) for span in spans}
+        wanted |= {("cart", str(s.attributes["cart"])) for s in spans if s.resource}
+        assert set(summary.ids) == wanted

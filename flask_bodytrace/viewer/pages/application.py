@@ -74,6 +74,8 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     (f"{_ONE}/otlp.json", "otlp", take_away.otlp),
     (f"{_ONE}/mermaid.mmd", "mermaid", take_away.mermaid),
     (f"{_ONE}/curl.sh", "curl", take_away.curl),
+    (f"{_ONE}/httpie.sh", "httpie", take_away.httpie),
+    (f"{_ONE}/python.py", "python", take_away.python),
     ("/version", "version", changes.version),
     ("/events", "events", events.events),
     ("/changed.json", "changed", changes.changed),

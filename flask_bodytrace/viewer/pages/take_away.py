@@ -1,11 +1,12 @@
-"""A trace in forms to take away: Mermaid, OTLP, curl."""
+"""A trace in forms to take away: Mermaid, OTLP, and what repeats its request."""
 
 from __future__ import annotations
 
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from flask_bodytrace.viewer import export, otlp_writer
+from flask_bodytrace.viewer import commands, export, otlp_writer
+from flask_bodytrace.viewer.replay import Replay, replay_of
 from flask_bodytrace.viewer.store import Trace
 from flask_bodytrace.viewer.summary import root_of
 
@@ -17,12 +18,15 @@ _TEXT = "text/plain; charset=utf-8"
 def take_away(visit: Visit, trace_id: str) -> Response:
     """The page with all of them."""
     trace = visit.find(trace_id)
+    replay = _replay(trace)
     return visit.page(
         "export.html",
         trace=trace,
         summary=trace.summary,
         mermaid=export.mermaid(trace.spans),
-        curl=_curl(trace),
+        again={}
+        if replay is None
+        else {form: make(replay) for form, make in commands.FORMS.items()},
         otlp=otlp_writer.to_json(trace.spans),
     )
 
@@ -39,15 +43,37 @@ def mermaid(visit: Visit, trace_id: str) -> Response:
 
 
 def curl(visit: Visit, trace_id: str) -> Response:
-    """The command that repeats the request.
+    """The command for curl that repeats the request.
 
     :raises NotFound: there was no request.
     """
-    text = _curl(visit.find(trace_id))
-    if text is None:
+    return _again(visit, trace_id, "curl")
+
+
+def httpie(visit: Visit, trace_id: str) -> Response:
+    """The command for HTTPie.
+
+    :raises NotFound: there was no request.
+    """
+    return _again(visit, trace_id, "httpie")
+
+
+def python(visit: Visit, trace_id: str) -> Response:
+    """The script for Python.
+
+    :raises NotFound: there was no request.
+    """
+    return _again(visit, trace_id, "python")
+
+
+def _again(visit: Visit, trace_id: str, form: str) -> Response:
+    replay = _replay(visit.find(trace_id))
+    if replay is None:
         raise NotFound("This trace does not start with an HTTP request.")
-    return Response(text, content_type=_TEXT)
+    text = commands.FORMS[form](replay)
+    # Half a surrogate pair has no encoding.
+    return Response(text.encode(errors="replace"), content_type=_TEXT)
 
 
-def _curl(trace: Trace) -> str | None:
-    return export.curl(root_of({span.span_id: span for span in trace.spans}))
+def _replay(trace: Trace) -> Replay | None:
+    return replay_of(root_of({span.span_id: span for span in trace.spans}))

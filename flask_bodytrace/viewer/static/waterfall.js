@@ -84,7 +84,8 @@ function start(box) {
     wanted.forEach((index, offset) => {
       const id = rows[index][0];
       let row = drawn.get(id);
-      if (!row) drawn.set(id, row = model.cloneNode(true));
+      // Empty: `fill` puts everything in.
+      if (!row) drawn.set(id, row = model.cloneNode(false));
       if (!row.parentNode || "stale" in row.dataset) fill(row, index, first + offset);
       const next = before ? before.nextElementSibling : list.firstElementChild;
       if (next !== row) list.insertBefore(row, next);

@@ -5,18 +5,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?= -n 2
-# What runs pytest as a module: make test RUNNER="coverage run -m"
+# What runs pytest as a module: make test-all RUNNER="coverage run -m"
 RUNNER ?=
 # How many seeds, and the first one.
 FUZZ ?= 2000 0
 
-.PHONY: help reference compat release-check traceloop demo serve load drill test soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
+.PHONY: help reference compat release-check traceloop demo serve load drill test test-all soak fuzz versions sdk-matrix bench bench-body lint format docs dist clean
 help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
 	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5', '--workers 2 --compare')"
 	@echo "make drill   the same on Kafka, Redis Cluster and MariaDB, which are killed meanwhile (LOAD='--seconds 600 --orders 9000 --kills 20')"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, but for the slow ones (minutes)"
+	@echo "make test-all  run all tests, as CI does (a quarter of an hour)"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"
 	@echo "make soak    a million buffers, 64 uploads at once, 100,000 requests (minutes)"
 	@echo "make bench-body  measure what keeping bodies costs, write benchmarks/RESULTS-body.md"
@@ -46,6 +47,9 @@ drill: $(VENV)/.test
 	$(BIN)/python -m tests.example_app.drill $(LOAD)
 
 test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not slow"
+
+test-all: $(VENV)/.test
 	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)
 
 # The peers get an environment of their own: what they pull in is nothing the package needs.

@@ -14,6 +14,8 @@ from tests.docs.pages import DOCS, the_file
 from tests.docs.receiver import Receiver
 from tests.docs.running import BASH, environment, running
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "howto/exporting.md"
 SHOP = """
 from flask import Flask

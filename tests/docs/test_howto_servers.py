@@ -14,6 +14,8 @@ from tests.docs.receiver import Receiver
 from tests.docs.running import environment, running
 from tests.example_app.programs import needed
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "howto/servers.md"
 SERVERS = [block.title for block in blocks(PAGE, "sh")]
 BODY = b'{"orderId":  "ORD1"}'

@@ -6,9 +6,13 @@ import re
 from importlib.metadata import metadata
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import DOCS, blocks
 from tests.docs.reader import reading
 from tests.docs.running import environment
+
+pytestmark = pytest.mark.slow
 
 TUTORIAL = DOCS / "tutorial.md"
 

@@ -16,6 +16,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from _pytest.mark.structures import ParameterSet
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flask_bodytrace" / "bin"
 _BESIDE = Path(sys.executable).parent
 _WAIT_S = 30.0
@@ -42,6 +44,11 @@ def without(name: str, missing: str) -> NoReturn:
     if os.environ.get("CI") and name not in os.environ.get("CI_WITHOUT", "").split():
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def slow(*engines: str) -> list[ParameterSet]:
+    """Parameters of a fixture that starts real engines: they are for `make test-all` and CI."""
+    return [pytest.param(each, marks=pytest.mark.slow) for each in engines]
 
 
 @contextmanager

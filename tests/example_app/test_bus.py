@@ -26,6 +26,7 @@ from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqlitePublisher
 from example_app.failures import DatabaseUnavailable
 from tests.example_app.brokers import Kafka, tansu
+from tests.example_app.programs import slow
 from tests.example_app.test_events import Keeping
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Bus:
         ]
 
 
-@pytest.fixture(params=["embedded", "tansu", "kafka"])
+@pytest.fixture(params=["embedded", *slow("tansu", "kafka")])
 def bus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bus]:
     engine = request.param
     url = "" if engine == "embedded" else request.getfixturevalue(f"{engine}_url")

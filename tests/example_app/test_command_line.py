@@ -50,6 +50,7 @@ def started(data: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str
             process.kill()
 
 
+@pytest.mark.slow
 def test_it_runs_until_it_is_stopped_and_leaves_no_process(tmp_path: Path) -> None:
     with started(tmp_path) as (process, urls):
         assert len(urls) == 7
@@ -85,6 +86,7 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_service_that_does_not_start_is_said(tmp_path: Path) -> None:
     (tmp_path / "orders").touch()
     run = subprocess.run(

@@ -15,6 +15,8 @@ from example_app.deploy.checks.references import References
 from example_app.deploy.checks.rendered import Manifest
 from tests.example_app.programs import without
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[dict[str, Manifest]], object]
 
 

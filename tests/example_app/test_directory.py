@@ -29,7 +29,7 @@ from example_app.process import READY
 from example_app.rpc import GrpcService, Method, serving_grpc
 from example_app.serving import serving
 from tests.body.servers import free_port
-from tests.example_app.programs import needed, started, until
+from tests.example_app.programs import needed, slow, started, until
 from tests.example_app.services import environment
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def asked(unasked: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG0
 # The contract.
 
 
-@pytest.fixture(params=["static", "consul"])
+@pytest.fixture(params=["static", *slow("consul")])
 def found(request: pytest.FixtureRequest) -> Iterator[Found]:
     """Makes a directory in which services are found."""
     with ExitStack() as parts:

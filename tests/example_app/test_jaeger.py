@@ -29,6 +29,8 @@ from tests.example_app.programs import needed, started, until
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parents[2] / "example_app" / "deploy" / "jaeger" / "jaeger.yaml"
 INSTALL = "bash example_app/deploy/get_servers jaeger"
 PORTS = ("OTLP", "OTLP_GRPC", "ZIPKIN", "", "GRPC", "HEALTH", "METRICS")

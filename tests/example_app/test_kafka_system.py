@@ -18,6 +18,8 @@ from example_app.system import System, running
 from tests.example_app.brokers import Kafka
 from tests.example_app.programs import until
 
+pytestmark = pytest.mark.slow
+
 _MORE, _CUSTOMERS = 40, 4
 
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from flask_bodytrace.testing import SpanRecorder
 
+pytestmark = pytest.mark.slow
+
 SPINNING = """
 import subprocess, sys, time
 if len(sys.argv) > 1:

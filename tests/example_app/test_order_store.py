@@ -25,6 +25,7 @@ from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.sqlite_store import CREATED, SqliteOrderStore
 from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
 from tests.example_app.mariadb_servers import Server, servers
+from tests.example_app.programs import slow
 from tests.example_app.services import start_refused
 
 ORDER = Order(order_id="A1", user_id="U1", items=(Item("BOLT", 2), Item("NUT", 3)))
@@ -39,7 +40,7 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[Serve
         yield running
 
 
-@pytest.fixture(params=["sqlite", "mariadb"])
+@pytest.fixture(params=["sqlite", *slow("mariadb")])
 def engines(request: pytest.FixtureRequest) -> Engines:
     if request.param == "sqlite":
         return Engines()
@@ -337,6 +338,7 @@ Engines(databases=sys.argv[1]).order_store(Path(), NoOpTracer(), Router()).close
 """
 
 
+@pytest.mark.slow
 def test_databases_are_migrated_once_whoever_starts_first(mariadb: Sequence[Server]) -> None:
     running = mariadb[0]
     name = DATABASES[0]

@@ -29,6 +29,8 @@ from tests.example_app.programs import needed, started, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(example_app.__file__).parent / "deploy" / "prometheus"
 PAGE = Path(example_app.__file__).parents[1] / "docs" / "engines" / "prometheus.md"
 RULES: list[dict[str, str]] = [

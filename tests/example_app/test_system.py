@@ -204,6 +204,7 @@ def test_load_says_how_fast_it_went_and_that_nothing_was_lost(
     assert "0 orders lost or doubled" in printed
 
 
+@pytest.mark.slow
 def test_kill_9_of_any_process_loses_and_doubles_no_order(
     system: System, ledger: Ledger, data: Path
 ) -> None:

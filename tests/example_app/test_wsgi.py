@@ -40,6 +40,7 @@ def loops_run_in(system: System, service: str) -> int:
     return pid
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_passes_the_loops_on_and_every_order_is_settled(
     tmp_path: Path,
 ) -> None:

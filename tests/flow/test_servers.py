@@ -251,6 +251,7 @@ def test_uwsgi_sends_the_file_itself(tmp_path: Path) -> None:
     assert "returned BufferedReader\n" in lines
 
 
+@pytest.mark.slow
 # T24
 def test_the_reloader_of_flask_run(
     collector: tuple[Collector, dict[str, str]], tmp_path: Path

@@ -14,6 +14,8 @@ from tests.viewer.running import RunningViewer as Viewer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.slow
+
 TRACE = f"{0xAA:032x}"
 PATHS = [
     "/",

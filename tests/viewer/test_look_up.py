@@ -15,6 +15,8 @@ from flask_bodytrace.viewer import columns, look_up, server, tail
 from flask_bodytrace.viewer.model import Span
 from tests.viewer.running import RunningViewer as Viewer
 
+pytestmark = pytest.mark.slow
+
 TRACE = f"{0xAA:032x}"
 
 

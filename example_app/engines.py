@@ -39,7 +39,8 @@ class Engines:
 
     :ivar directory: Consul's agent, as ``consul://host:port``, or with a token before the host, as
         ``consul://:token@host:port``.
-    :ivar cache_server: any server of a Redis Cluster, as ``redis://host:port``.
+    :ivar cache_server: servers of a Redis Cluster, as ``redis://host:port,host:port``; one of them
+        has to answer.
     :ivar bus: Kafka's brokers, as ``kafka://host:port,host:port``; see `kafka_settings`.
     :ivar databases: MariaDB's servers for the orders, as ``mysql+pymysql://user:password@host:port``
         each, separated by commas; their order stays.

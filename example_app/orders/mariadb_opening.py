@@ -68,7 +68,7 @@ class Opening:
                 self.open()
                 self._made.note([self.name])
                 self._error = ""
-            except DatabaseUnavailable as error:
+            except Exception as error:
                 self._error = str(error)
                 raise
             finally:

@@ -32,7 +32,8 @@ class Found:
     """What is there of a database.
 
     :ivar version: of its layout; None where it is not there, or has none yet.
-    :ivar is_whole: whether it has all tables that it had when the version was written.
+    :ivar is_whole: whether it has the tables of this version's layout. The version is written once
+        a migration is over, so one of this version that is not whole has lost some.
     """
 
     version: str | None

@@ -44,10 +44,11 @@ class Opening:
         found = layout.look(self._database)
         if found.version is None:
             self._let_be_new()
-        elif not found.is_whole:
-            raise mariadb.gone(self._database)
         if not layout.is_this_one(found.version):
             layout.migrate(self._database)
+            found = layout.look(self._database)
+        if not found.is_whole:
+            raise mariadb.gone(self._database)
         self._is_open = True
 
     def ready(self) -> None:
@@ -55,9 +56,9 @@ class Opening:
 
         :raises DatabaseUnavailable: it cannot be opened now; the next call tries again.
         """
+        before = self._tries
         if self._is_open:
             return
-        before = self._tries
         with self._lock:
             if self._tries != before:
                 # Whoever had the lock has tried; each would else wait as long again.

@@ -26,14 +26,17 @@ class Server:
         self.port = free_port()
         self._running = ExitStack()
         install = needed("mariadb-install-db", _INSTALL)
-        subprocess.run(
+        made = subprocess.run(
             [
                 *(install, "--no-defaults", f"--datadir={folder}", "--user=root"),
                 *("--auth-root-authentication-method=normal", "--skip-test-db"),
             ],
-            check=True,
-            capture_output=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
+        assert made.returncode == 0, made.stdout
 
     @property
     def url(self) -> str:

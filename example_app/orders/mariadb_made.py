@@ -14,7 +14,7 @@ from example_app import mariadb
 from example_app.failures import NotReached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from sqlalchemy import URL, Connection
 
@@ -55,10 +55,15 @@ class Made:
                 silent.append(server)
         return Told(frozenset(noted), silent)
 
-    def note(self, names: Iterable[str]) -> None:
-        """Note databases that were made; a server that is down is told at a later start."""
+    def note(self, names: Iterable[str], down: Collection[URL] = ()) -> None:
+        """Note databases that were made; a server that is down is told at a later start.
+
+        :param down: servers that are not asked again: one that hangs takes its time.
+        """
         names = {*names}
         for server in self._servers:
+            if server in down:
+                continue
             with suppress(NotReached), mariadb.asking(server) as connection:
                 if missing := names - _read(connection):
                     _write(connection, missing)

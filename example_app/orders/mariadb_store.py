@@ -14,7 +14,7 @@ from example_app.orders.shards import DATABASES
 from example_app.orders.sql_store import ANSWER_S, Database, SqlOrderStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from opentelemetry.trace import Tracer
     from sqlalchemy import URL
@@ -44,7 +44,7 @@ class MariadbOrderStore(SqlOrderStore):
         servers = mariadb.servers(urls)
         made = Made(servers)
         openings = {name: Opening(database, made) for name, database in _placed(servers).items()}
-        made.note(_opened([*openings.values()]))
+        made.note(*_opened([*openings.values()]))
         databases = {
             name: Database(name, mariadb.engine(database, openings[name].ready), tracer, "mariadb")
             for name, database in _placed(servers).items()
@@ -75,12 +75,15 @@ def _placed(servers: Sequence[URL]) -> Mapping[str, URL]:
     }
 
 
-def _opened(openings: Sequence[Opening]) -> Sequence[str]:
-    """Open the databases whose servers answer; return their names.
+def _opened(openings: Sequence[Opening]) -> tuple[Sequence[str], Collection[URL]]:
+    """Open the databases whose servers answer.
 
+    :returns: their names, and the servers that are to be waited for.
     :raises DatabaseUnavailable: some cannot be opened, and to wait would not help.
     """
-    down, problems, names = set(), [], []
+    names: list[str] = []
+    problems: list[str] = []
+    down: set[URL] = set()
     for opening in openings:
         if opening.server in down:
             continue
@@ -94,4 +97,4 @@ def _opened(openings: Sequence[Opening]) -> Sequence[str]:
             problems.append(str(error))
     if problems:
         raise DatabaseUnavailable("; ".join(dict.fromkeys(problems)))
-    return names
+    return names, down

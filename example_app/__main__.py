@@ -10,8 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
+from example_app.engines import Engines
 from example_app.failures import TemporarilyUnavailable
 from example_app.load.run import Load, drive
+from example_app.orders.shards import DATABASES
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
 
@@ -25,6 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     mode.add_argument("--service", choices=SERVICES, help="run one service alone")
     mode.add_argument("--move", metavar="USER", help="move a stopped system's user, to --key")
     mode.add_argument("--replay", metavar="TOPIC", help="publish its dead letters again")
+    mode.add_argument(
+        "--new-database",
+        choices=DATABASES,
+        metavar="DATABASE",
+        help="let one that was dropped be made again, without its orders: with EXAMPLE_DATABASES",
+    )
     parser.add_argument(
         "--with-parent", action="store_true", help="end with the standard input: with --service"
     )
@@ -49,10 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
         from example_app.process import run
 
         return run(options.service, with_parent=options.with_parent, workers=options.workers)
-    if options.move:
-        return move_user(options.data, options.move, options.key)
-    if options.replay:
-        return replay_topic(options.data, options.replay)
+    if options.move or options.replay or options.new_database:
+        return mend(options)
     try:
         return run_system(options)
     except (OSError, NotStarted) as error:
@@ -90,6 +96,15 @@ def run_system(options: argparse.Namespace) -> int:
     return 0
 
 
+def mend(options: argparse.Namespace) -> int:
+    """Do what somebody decides on, and the system never does by itself."""
+    if options.move:
+        return move_user(options.data, options.move, options.key)
+    if options.replay:
+        return replay_topic(options.data, options.replay)
+    return let_database_be_new(options.new_database)
+
+
 def move_user(data: Path, user_id: str, key: int | None) -> int:
     """Move a user's orders to another shard; 1 if there is no such shard."""
     from example_app.orders.moving import move
@@ -124,6 +139,17 @@ def replay_topic(data: Path, topic: str) -> int:
         print(f"cannot replay: {error}", file=sys.stderr)
         return 1
     print(f"{count} events of {topic} were published again")
+    return 0
+
+
+def let_database_be_new(name: str) -> int:
+    """Let a database of orders that was dropped be made again; 1 if that cannot be said."""
+    try:
+        Engines.from_environment().let_database_be_new(name)
+    except (ValueError, TemporarilyUnavailable) as error:
+        print(f"cannot let {name} be new: {error}", file=sys.stderr)
+        return 1
+    print(f"{name} is made at the next start of the order service, empty")
     return 0
 
 

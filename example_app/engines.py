@@ -39,7 +39,8 @@ class Engines:
 
     :ivar directory: Consul's agent, as ``consul://host:port``, or with a token before the host, as
         ``consul://:token@host:port``.
-    :ivar cache_server: any server of a Redis Cluster, as ``redis://host:port``.
+    :ivar cache_server: servers of a Redis Cluster, as ``redis://host:port,host:port``; one of them
+        has to answer.
     :ivar bus: Kafka's brokers, as ``kafka://host:port,host:port``; see `kafka_settings`.
     :ivar databases: MariaDB's servers for the orders, as ``mysql+pymysql://user:password@host:port``
         each, separated by commas; their order stays.
@@ -87,7 +88,8 @@ class Engines:
         """Where orders are kept.
 
         :param folder: of the files, for where there is no server.
-        :raises DatabaseUnavailable: one of the databases cannot be opened.
+        :raises DatabaseUnavailable: one of the databases cannot be opened; servers of `databases`
+            that are down are waited for instead.
         :raises ValueError: `databases` names what is no server.
         """
         if self.databases:
@@ -97,6 +99,18 @@ class Engines:
         from example_app.orders.sqlite_store import SqliteOrderStore
 
         return SqliteOrderStore(folder, tracer, router)
+
+    def let_database_be_new(self, name: str) -> None:
+        """Say that a database of orders that was dropped may be made again, empty.
+
+        :raises DatabaseUnavailable: one of the servers does not answer.
+        :raises ValueError: it is there, or orders are in files.
+        """
+        if not self.databases:
+            raise ValueError("this is for the servers of EXAMPLE_DATABASES, which is not set")
+        from example_app.orders.mariadb_store import let_be_new
+
+        let_be_new(self.databases, name)
 
     def cache(self, data: Path) -> Cache:
         """What services keep for a while; they start without it where it cannot be opened.

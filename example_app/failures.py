@@ -12,7 +12,11 @@ class CallFailed(TemporarilyUnavailable):
 
 
 class DatabaseUnavailable(TemporarilyUnavailable):
-    """A database is locked, broken or gone; the message names its file, for the log only."""
+    """A database is locked, broken or gone; the message names its place, for the log only."""
+
+
+class NotReached(DatabaseUnavailable):
+    """A database's server is down or does not answer: nobody needs to do anything but wait."""
 
 
 class RolledBack(TemporarilyUnavailable):

@@ -8,6 +8,7 @@ keys answer nobody. Every call waits for that, and tries again.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,13 @@ from redis.retry import Retry
 from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import timedelta
 
 _NODE_TIMEOUT_S = 1.0
 _PAUSE_S = 0.1
+_SHOWN = 200
+_ADDRESS = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?")
 _PASSING = (
     exceptions.ClusterDownError,
     exceptions.ConnectionError,
@@ -38,9 +41,10 @@ _PASSING = (
 
 
 class RedisCache(BaseCache):
-    """Keeps values in the cluster that the server at `url` is one of.
+    """Keeps values in the cluster that the servers of `url` are some of.
 
-    :param url: ``redis://host:port``; the other servers are found by that one.
+    :param url: ``redis://host:port[,host:port]``; the first of these that answers tells where all
+        servers are.
     :param default_timeout: seconds, where none are given.
     :param patience_s: how long a call waits for a primary to be replaced.
     :raises ValueError: `url` is none of Redis.
@@ -50,21 +54,7 @@ class RedisCache(BaseCache):
     def __init__(self, url: str, default_timeout: int = 300, patience_s: float = 10.0) -> None:
         super().__init__(default_timeout)
         self._patience_s = patience_s
-        if urlsplit(url).scheme not in {"redis", "rediss"}:
-            # Not shown: it may hold a password.
-            raise ValueError("EXAMPLE_CACHE_SERVER is no redis://host:port")
-        try:
-            self._cluster = RedisCluster.from_url(
-                url,
-                socket_timeout=_NODE_TIMEOUT_S,
-                socket_connect_timeout=_NODE_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 0),  # We try again ourselves: `add` has to know.
-            )
-        except (exceptions.RedisError, exceptions.RedisClusterException) as error:
-            raise TemporarilyUnavailable(
-                f"EXAMPLE_CACHE_SERVER: no Redis Cluster answers ({str(error)[:200]}): name a "
-                "running server of one, as redis://host:port"
-            ) from error
+        self._cluster = _first_that_answers(_addresses(url))
 
     def get(self, key: str) -> Any:
         """Return the value, None if there is none or its time is up."""
@@ -131,3 +121,41 @@ class RedisCache(BaseCache):
                     raise
                 tries += 1
                 time.sleep(_PAUSE_S)  # Nothing tells a client when the replica has taken over.
+
+
+def _addresses(url: str) -> Sequence[str]:
+    """The URL of each server that a setting names; what is before the ``@`` is for all of them.
+
+    :raises ValueError: it is not of this form.
+    """
+    parts = urlsplit(url)
+    account, at, servers = parts.netloc.rpartition("@")
+    addresses = servers.split(",")
+    if parts.scheme not in {"redis", "rediss"} or not all(map(_ADDRESS.fullmatch, addresses)):
+        # Not shown: it may hold a password.
+        raise ValueError("EXAMPLE_CACHE_SERVER is no redis://host:port[,host:port]")
+    return [parts._replace(netloc=f"{account}{at}{address}").geturl() for address in addresses]
+
+
+def _first_that_answers(urls: Sequence[str]) -> RedisCluster:
+    """Connect to the cluster by the first server that is up and in it.
+
+    :raises TemporarilyUnavailable: there is none.
+    """
+    said: list[str] = []
+    for url in urls:
+        server = urlsplit(url).netloc.rpartition("@")[2]
+        try:
+            return RedisCluster.from_url(
+                url,
+                socket_timeout=_NODE_TIMEOUT_S,
+                socket_connect_timeout=_NODE_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),  # We try again ourselves: `add` has to know.
+                require_full_coverage=True,  # Not by one that was taken out of the cluster.
+            )
+        except (exceptions.RedisError, exceptions.RedisClusterException) as error:
+            said.append(f"{server}: {str(error)[:_SHOWN]}")
+    raise TemporarilyUnavailable(
+        f"EXAMPLE_CACHE_SERVER: no Redis Cluster answers ({'; '.join(said)}): name running servers "
+        "of one, as redis://host:port,host:port"
+    )

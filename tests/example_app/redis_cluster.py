@@ -11,7 +11,7 @@ from tests.body.servers import free_port
 from tests.example_app.programs import needed, started, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 _INSTALL = "apt-get install redis-server"
@@ -26,9 +26,8 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """What names the cluster: the first server that is alive."""
-        port = next(port for port, process in self._servers.items() if process.poll() is None)
-        return f"redis://127.0.0.1:{port}"
+        """What names the cluster: all its servers."""
+        return url_of(self._servers)
 
     def ask(self, port: int, *command: str) -> str:
         """Return what a server answers to a command; empty if it does not."""
@@ -71,15 +70,22 @@ class Cluster:
         )
 
 
+def url_of(ports: Iterable[int]) -> str:
+    """Return what names servers of a cluster, for `EXAMPLE_CACHE_SERVER`."""
+    return "redis://" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
-    """Run a cluster for as long as the block lasts."""
+def cluster(folder: Path, ports: Sequence[int] = ()) -> Iterator[Cluster]:
+    """Run a cluster for as long as the block lasts.
+
+    :param ports: of its six servers; any where there are none.
+    """
     server, cli = needed("redis-server", _INSTALL), needed("redis-cli", _INSTALL)
     with ExitStack() as running:
         servers: dict[int, subprocess.Popen[bytes]] = {}
         made = Cluster(cli, servers)
-        for _ in range(6):
-            port = free_port()
+        for port in ports or [free_port() for _ in range(6)]:
             place = folder / str(port)
             place.mkdir()
             command = [

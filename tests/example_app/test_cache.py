@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,13 @@ from example_app.engines import Engines
 from example_app.failures import DatabaseUnavailable, TemporarilyUnavailable
 from example_app.gateway import nonces
 from tests.body.servers import free_port
+<<<<<<< HEAD
 from tests.example_app.programs import slow, until
 from tests.example_app.redis_cluster import Cluster, cluster
+=======
+from tests.example_app.programs import needed, started, until
+from tests.example_app.redis_cluster import Cluster, cluster, url_of
+>>>>>>> engines
 
 ADD = """
 import sys
@@ -158,18 +165,76 @@ def test_an_answer_that_is_lost_makes_nobody_a_replay(
         assert not cache.add("nonce", 1)
 
 
-def test_a_server_that_is_none_is_refused_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^EXAMPLE_CACHE_SERVER is no redis://host:port$"):
-        Engines(cache_server="memcached://:secret@127.0.0.1").cache(tmp_path)
+@pytest.mark.parametrize(
+    "server", ["memcached://:secret@127.0.0.1", "redis://:secret@a:7000,", "redis://:secret@"]
+)
+def test_a_server_that_is_none_is_refused_without_its_password(tmp_path: Path, server: str) -> None:
+    said = "^" + re.escape("EXAMPLE_CACHE_SERVER is no redis://host:port[,host:port]") + "$"
+    with pytest.raises(ValueError, match=said):
+        Engines(cache_server=server).cache(tmp_path)
 
 
-def test_a_cluster_that_does_not_answer_at_the_start_is_waited_for(
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[int]:
+    """A server that is in no cluster yet, or not any more."""
+    port = free_port()
+    server = needed("redis-server", "apt-get install redis-server")
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    command += ["--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--save", ""]
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(100).startswith(b"+PONG")
+        return False
+
+    with started(command, tmp_path / "log", answers):
+        yield port
+
+
+def test_of_several_servers_the_first_that_is_up_and_in_the_cluster_is_used(
+    redis: Cluster, alone: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = redis.url.removeprefix("redis://")
+    named = f"redis://127.0.0.1:{free_port()},127.0.0.1:{alone},{servers}"
+    with closing(Engines(cache_server=named).cache(tmp_path)) as made:  # type: ignore[type-var]
+        cache: Any = made
+        cache.clear()
+        assert cache.add("nonce", 1)
+        assert not cache.add("nonce", 1)
+    assert "there is no cache" not in caplog.text
+
+
+def test_a_cluster_that_does_not_answer_at_the_start_is_used_once_it_is_there(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = Engines(cache_server="redis://127.0.0.1:9").cache(tmp_path)
-    assert "no Redis Cluster answers" in caplog.text
-    with pytest.raises(TemporarilyUnavailable):
-        cache.add("nonce", 1)
+    ports = [free_port() for _ in range(6)]
+    services = {name: f"http://127.0.0.1:{free_port()}" for name in (GATEWAY, ORDERS, INVENTORY)}
+    around = Surroundings(
+        tmp_path / "data",
+        services,
+        b"key",
+        TracerProvider(shutdown_on_exit=False),
+        engines=Engines(cache_server=url_of(ports)),
+    )
+    with SERVICES[GATEWAY](around) as app:
+        client: Any = Client(app)
+
+        def order() -> Any:
+            return client.post("/orders", json={}, headers={"X-Nonce": "a-nonce-of-a-test"})
+
+        assert all(f"127.0.0.1:{port}" in caplog.text for port in ports)
+        refused = order()
+        assert refused.status_code == 503
+        assert "Nobody can say now whether this was sent before" in refused.text
+        assert client.get("/ready").get_json()["missing"] == ["cache"]
+        assert client.get("/health").status_code == 200
+
+        with cluster(tmp_path, ports):
+            until(lambda: client.get("/ready").status_code == 200, lambda: caplog.text)
+            # The one refused was never used; this one is, although there are no orders to take it.
+            assert "It may have happened all the same" in order().text
+            assert order().status_code == 409
 
 
 def test_what_is_over_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,4 @@
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -326,29 +324,6 @@ def test_a_transaction_that_was_undone_for_a_deadlock_is_done_again(
         assert len(tries) == 3, "one was undone, and done again"
         totals = {found.order.order_id: found.total for found in store.of_user(users[0], 99)}
         assert (totals["D1"], totals["D2"]) == (1, 1)
-
-
-START = """
-import sys
-from pathlib import Path
-from opentelemetry.trace import NoOpTracer
-from example_app.engines import Engines
-from example_app.orders.shards import Router
-Engines(databases=sys.argv[1]).order_store(Path(), NoOpTracer(), Router()).close()
-"""
-
-
-@pytest.mark.slow
-def test_databases_are_migrated_once_whoever_starts_first(mariadb: Sequence[Server]) -> None:
-    running = mariadb[0]
-    name = DATABASES[0]
-    running.ask(f"DROP DATABASE IF EXISTS `{name}`")
-    command = [sys.executable, "-c", START, ",".join(server.url for server in mariadb)]
-    starting = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in starting] == [0, 0, 0]
-    assert running.ask("SELECT version_num FROM alembic_version", name) == (("0001",),)
-    tables = running.ask("SHOW TABLES", name)
-    assert len(tables) == 16 + 2, "orders, outbox, Alembic's own"
 
 
 @pytest.mark.parametrize(

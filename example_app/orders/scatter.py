@@ -6,6 +6,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NoAnswer
 from contextvars import copy_context
+from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from example_app.failures import DatabaseUnavailable
@@ -24,7 +25,7 @@ class Scatter(Generic[D]):
     """Asks databases on threads that each has for itself.
 
     :param databases: by name.
-    :param timeout_s: how long they may take for an answer, in seconds.
+    :param timeout_s: how long all of them together may take for their answers, in seconds.
     """
 
     def __init__(self, databases: Mapping[str, D], timeout_s: float) -> None:
@@ -42,10 +43,11 @@ class Scatter(Generic[D]):
             name: self._pools[name].submit(copy_context().run, question, database)
             for name, database in self._databases.items()
         }
+        until = monotonic() + self._timeout_s
         answers, unanswered = [], []
         for name, future in asked.items():
             try:
-                answers.append(self._answer(name, future))
+                answers.append(self._answer(name, future, until))
             except DatabaseUnavailable as error:
                 _log.warning("%s", error)
                 unanswered.append(name)
@@ -56,9 +58,13 @@ class Scatter(Generic[D]):
         for pool in self._pools.values():
             pool.shutdown(cancel_futures=True)
 
-    def _answer(self, name: str, future: Future[T]) -> T:
+    def _answer(self, name: str, future: Future[T], until: float) -> T:
+        """The answer of one.
+
+        :param until: when the time for all of them is over, as `monotonic` says it.
+        """
         try:
-            return future.result(self._timeout_s)
+            return future.result(max(until - monotonic(), 0))
         except NoAnswer:
             future.cancel()
             raise DatabaseUnavailable(f"{name} does not answer in {self._timeout_s} s") from None

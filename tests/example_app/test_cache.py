@@ -25,13 +25,8 @@ from example_app.engines import Engines
 from example_app.failures import DatabaseUnavailable, TemporarilyUnavailable
 from example_app.gateway import nonces
 from tests.body.servers import free_port
-<<<<<<< HEAD
-from tests.example_app.programs import slow, until
-from tests.example_app.redis_cluster import Cluster, cluster
-=======
-from tests.example_app.programs import needed, started, until
+from tests.example_app.programs import needed, slow, started, until
 from tests.example_app.redis_cluster import Cluster, cluster, url_of
->>>>>>> engines
 
 ADD = """
 import sys

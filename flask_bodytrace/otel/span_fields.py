@@ -7,7 +7,8 @@ found out by reading a span both ways.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
@@ -21,7 +22,7 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 # fmt: off
 SpanFields = tuple[
     int, int, "TraceState | None", "SpanContext | None", str, SpanKind, "int | None", "int | None",
-    Mapping[str, Any], int, Sequence[Any], int, Sequence[Any], int, Status,
+    Mapping[str, Any], int, Collection[Any], int, Collection[Any], int, Status,
 ]
 # fmt: on
 """One span but for its resource and scope: trace id, span id, trace state (None if it is empty),
@@ -70,9 +71,9 @@ def _read_fields(span: ReadableSpan) -> Read:
     links: Any = fields["_links"]
     dropped_events = dropped_links = 0
     if type(events) is BoundedList:
-        events, dropped_events = tuple(events._dq), events.dropped  # type: ignore[attr-defined]
+        events, dropped_events = events._dq, events.dropped  # type: ignore[attr-defined]
     if type(links) is BoundedList:
-        links, dropped_links = tuple(links._dq), links.dropped  # type: ignore[attr-defined]
+        links, dropped_links = links._dq, links.dropped  # type: ignore[attr-defined]
     return (
         fields["_resource"],
         fields["_instrumentation_scope"],
@@ -94,6 +95,13 @@ def _read_fields(span: ReadableSpan) -> Read:
             fields["_status"],
         ),
     )
+
+
+def _plain(field: object) -> object:
+    """As the public property gives it."""
+    if isinstance(field, Mapping):
+        return dict(field)
+    return tuple(field) if isinstance(field, deque) else field
 
 
 def _agree() -> bool:
@@ -120,7 +128,7 @@ def _agree() -> bool:
         if source != same_source:
             return False
         for one, other in zip(public, private, strict=True):
-            if one != (dict(other) if isinstance(other, Mapping) else other):
+            if one != _plain(other):
                 return False
     return True
 
@@ -135,9 +143,9 @@ def _choose() -> Callable[[ReadableSpan], Read]:
 read: Callable[[ReadableSpan], Read] = _choose()
 
 
-def values_of(attributes: Any) -> Mapping[str, Any]:
-    """The attributes of an event or a link; a plain dict, copied only where it has to be."""
+def attributes_of(part: Event | Link) -> tuple[Mapping[str, Any], int]:
+    """The attributes of an event or a link, copied only where they have to be; how many dropped."""
+    attributes: Any = part.attributes
     if type(attributes) is BoundedAttributes and read is _read_fields:
-        held: Mapping[str, Any] = attributes._dict
-        return held
-    return dict(attributes or {})
+        return attributes._dict, attributes.dropped
+    return dict(attributes or {}), part.dropped_attributes

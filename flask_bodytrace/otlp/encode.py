@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from flask_bodytrace.log_once import LogOnce
-from flask_bodytrace.otel.span_fields import SpanFields, read, values_of
+from flask_bodytrace.otel.span_fields import SpanFields, attributes_of, read
 
 from .attributes import MAX_KEYS, MAX_LENGTH, AttributeEncoder
 from .wire import sized, varint
@@ -35,7 +35,8 @@ MAX_SOURCES = 64
 
 # start_time_unix_nano = 7 and end_time_unix_nano = 8, fixed64.
 _times = Struct("<BQBQ").pack
-_time = Struct("<Q").pack
+# time_unix_nano = 1, fixed64, and the tag of what follows it.
+_event_time = Struct("<BQB").pack
 # The field `kind`, number 6.
 _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
 # The field `status`, number 15.
@@ -113,19 +114,20 @@ class SpanEncoder:
             parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
             if parent.is_remote:
                 flags = _REMOTE
-        parts.append(self._names.get(name) or self._name(name))
-        parts.append(_KINDS[kind])
+        parts += (b"\x2a", self._names.get(name) or self._name(name), _KINDS[kind])
         parts.append(_times(0x39, start or 0, 0x41, end or 0))
         if attributes:
             parts += (b"\x4a", b"\x4a".join(self._pairs(attributes)))
         if dropped_attributes:
             parts.append(b"\x50" + varint(dropped_attributes))
         for event in events:
-            parts.append(b"\x5a" + sized(self._event(event)))
+            encoded = self._event(event)
+            parts += (b"\x5a", varint(len(encoded)), encoded)
         if dropped_events:
             parts.append(b"\x60" + varint(dropped_events))
         for link in links:
-            parts.append(b"\x6a" + sized(self._link(link)))
+            encoded = self._link(link)
+            parts += (b"\x6a", varint(len(encoded)), encoded)
         if dropped_links:
             parts.append(b"\x70" + varint(dropped_links))
         parts.append(_UNSET if status is _unset else _status(status))
@@ -133,7 +135,8 @@ class SpanEncoder:
         return b"".join(parts)
 
     def _name(self, name: str) -> bytes:
-        encoded = b"\x2a" + sized(name.encode())
+        """The name of a span or an event, sized."""
+        encoded = sized(name.encode())
         if len(name) <= MAX_LENGTH:
             if len(self._names) >= MAX_KEYS:
                 self._names.clear()
@@ -142,25 +145,29 @@ class SpanEncoder:
 
     def _event(self, event: Any) -> bytes:
         # time_unix_nano = 1, name = 2, attributes = 3, dropped_attributes_count = 4
-        parts = [b"\x09", _time(event.timestamp or 0), b"\x12", sized(event.name.encode())]
-        attributes = values_of(event.attributes)
+        name = event.name
+        attributes, dropped = attributes_of(event)
+        parts = [
+            _event_time(0x09, event.timestamp or 0, 0x12),
+            self._names.get(name) or self._name(name),
+        ]
         if attributes:
             parts += (b"\x1a", b"\x1a".join(self._pairs(attributes)))
-        if event.dropped_attributes:
-            parts.append(b"\x20" + varint(event.dropped_attributes))
+        if dropped:
+            parts.append(b"\x20" + varint(dropped))
         return b"".join(parts)
 
     def _link(self, link: Any) -> bytes:
         # trace_id = 1, span_id = 2, attributes = 4, dropped_attributes_count = 5, flags = 6
         context = link.context
-        parts = [b"\x0a\x10", context.trace_id.to_bytes(16, "big")]
-        parts += (b"\x12\x08", context.span_id.to_bytes(8, "big"))
-        attributes = values_of(link.attributes)
+        trace_id, span_id, is_remote, *_ = context
+        attributes, dropped = attributes_of(link)
+        parts = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
         if attributes:
             parts += (b"\x22", b"\x22".join(self._pairs(attributes)))
-        if link.dropped_attributes:
-            parts.append(b"\x28" + varint(link.dropped_attributes))
-        parts.append(_REMOTE_LINK if context.is_remote else _LOCAL_LINK)
+        if dropped:
+            parts.append(b"\x28" + varint(dropped))
+        parts.append(_REMOTE_LINK if is_remote else _LOCAL_LINK)
         return b"".join(parts)
 
     def _resource(self, resource: Resource) -> bytes:

@@ -83,5 +83,11 @@ class Ledger:
         }
 
     def _get(self, service: str, path: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.client.get(self._system.url(service) + path).json()
-        return answer
+        """What a service says; where a database of its is down, once that is back."""
+        began = time.monotonic()
+        while True:
+            answer = self.client.get(self._system.url(service) + path)
+            if answer.status_code != 503 or time.monotonic() > began + _STUCK_S:
+                found: dict[str, Any] = answer.json()
+                return found
+            time.sleep(_ASK_EVERY_S)

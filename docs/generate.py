@@ -338,6 +338,11 @@ _SUBJECTS = (
         "**flask_bodytrace**，两个 ID",
     ),
     (
+        "flask_bodytrace, every feature on but captured bodies",
+        "**flask_bodytrace**, every feature on but captured bodies",
+        "**flask_bodytrace**，除记录正文外全部功能打开",
+    ),
+    (
         "flask_bodytrace, every feature on",
         "**flask_bodytrace**, every feature on",
         "**flask_bodytrace**，全部功能打开",

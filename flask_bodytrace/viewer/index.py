@@ -7,7 +7,7 @@ for bytes within bytes, which takes a few milliseconds for a full store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -100,10 +100,12 @@ def _add(found: dict[str, None], attributes: Mapping[str, Any]) -> None:
             found[f"{name}={display.text(value)[:_MAX_TEXT]}"] = None
 
 
-def _joined(entries: Iterable[str]) -> bytes:
-    # What holds the separator itself would look like two entries.
-    plain = [entry.replace(_END, " ") if _END in entry else entry for entry in entries]
-    return f"{_END}{_END.join(plain)}{_END}".lower().encode(errors="replace")
+def _joined(entries: Collection[str]) -> bytes:
+    text = _END.join(entries)
+    if text.count(_END) >= max(len(entries), 1):
+        # One that holds the separator itself would look like two.
+        text = _END.join(entry.replace(_END, " ") for entry in entries)
+    return f"{_END}{text}{_END}".lower().encode(errors="replace")
 
 
 def needle(text: str, *, begins: bool = False, ends: bool = False) -> bytes:

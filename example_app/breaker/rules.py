@@ -42,7 +42,7 @@ def read(path: Path = DEFAULT) -> Mapping[str, BreakerRules]:
     """
     try:
         return _parsed(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, msgspec.MsgspecError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 

@@ -242,7 +242,7 @@ class KafkaConsumer:
         self._open[place.partition] = first, place.offset + 1
         try:
             return [Delivery(_event(message), place)]
-        except (KeyError, ValueError) as problem:
+        except (KeyError, ValueError, msgspec.MsgspecError) as problem:
             # To try again would not help, and Kafka has it for whoever wants to look.
             _log.error("passed over, as it is no event: %s: %r", place, problem)
             return []

@@ -56,7 +56,7 @@ def keep(store: TraceStore) -> None:
     path = folder / str(number)
     try:
         _take(path, store)
-    except (OSError, ValueError, TypeError, LookupError, BadRequest) as error:
+    except (OSError, ValueError, TypeError, LookupError, msgspec.MsgspecError, BadRequest) as error:
         # Perhaps this package is what was changed.
         _log.warning("the viewer's traces did not survive the reload: %s", error)
     reference, process = weakref.ref(store), os.getpid()

@@ -149,9 +149,11 @@ class Surroundings:
         else:
             yield
 
-    def cache(self) -> Cache:
+    @contextmanager
+    def cache(self) -> Iterator[Cache]:
         """What services keep for a while."""
-        return MeteredCache(self.engines.cache(self.data))
+        with closing(self.engines.cache(self.data)) as cache:
+            yield MeteredCache(cache)
 
     def publisher(self) -> Publisher:
         """Where events go."""
@@ -228,8 +230,9 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 
     # Callers outside neither choose our trace nor our sampling.
     app = around.service(GATEWAY, incoming="link")
-    tracer, cache, allowed = around.tracer(GATEWAY), around.cache(), rules.read()
+    tracer, allowed = around.tracer(GATEWAY), rules.read()
     with (
+        around.cache() as cache,
         closing(around.directory()) as directory,
         closing(GuardedHttp(directory, tracer, Breaker(ORDERS, allowed[ORDERS]))) as orders,
         closing(
@@ -252,8 +255,9 @@ def orders(around: Surroundings) -> Iterator[Flask]:
     from example_app.orders.views import Parts, order_routes
 
     app = around.service(ORDERS)
-    tracer, cache, allowed = around.tracer(ORDERS), around.cache(), rules.read()
+    tracer, allowed = around.tracer(ORDERS), rules.read()
     with ExitStack() as parts:
+        cache = parts.enter_context(around.cache())
         directory = parts.enter_context(closing(around.directory()))
         inventory = GuardedGrpc(
             INVENTORY_GRPC, directory, tracer, Breaker(INVENTORY, allowed[INVENTORY])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
-    from example_app.cache.store import Cache
+    from example_app.cache.store import OpenCache
     from example_app.discovery.directory import Directory
     from example_app.events.bus import Consumer, Publisher
     from example_app.orders.shards import Router
@@ -112,13 +112,13 @@ class Engines:
 
         let_be_new(self.databases, name)
 
-    def cache(self, data: Path) -> Cache:
+    def cache(self, data: Path) -> OpenCache:
         """What services keep for a while; they start without it where it cannot be opened.
 
         :raises ValueError: `cache_server` is none.
         """
 
-        def open_cache() -> Cache:
+        def open_cache() -> OpenCache:
             if self.cache_server:
                 from example_app.cache.redis_cache import RedisCache
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, create_engine, event
 
@@ -73,11 +73,8 @@ def engine(path: Path, *, new: bool = True) -> Engine:
         with naming(path):
             # Without `mode=rw` a file that is not there would be made.
             uri = f"{path.absolute().as_uri()}?mode=rw"
-            return sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False)
-
-    def prepare(connection: Any, _record: object) -> None:
-        with naming(path):
-            _prepare(connection, durable=True)
+            connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False)
+            return _prepared(connection, durable=True)
 
     def name_the_file(context: ExceptionContext) -> None:
         error = context.original_exception
@@ -85,7 +82,6 @@ def engine(path: Path, *, new: bool = True) -> Engine:
             raise _unavailable(path, error, _RESTORE) from error
 
     made = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
-    event.listen(made, "connect", prepare)
     event.listen(made, "checkout", check)
     event.listen(made, "handle_error", name_the_file)
     return made
@@ -147,12 +143,7 @@ def connect(path: Path, *, durable: bool, remedy: str = _RESTORE) -> sqlite3.Con
         connection = sqlite3.connect(
             path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
-        try:
-            _prepare(connection, durable=durable)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
+        return _prepared(connection, durable=durable)
 
 
 def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
@@ -170,8 +161,14 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
             return
 
 
-def _prepare(connection: Any, *, durable: bool) -> None:
-    # Readers and the one writer of a file in WAL mode do not wait for each other.
-    with closing(connection.cursor()) as cursor:
-        _switch_to_wal(cursor)
-        cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+def _prepared(connection: sqlite3.Connection, *, durable: bool) -> sqlite3.Connection:
+    """A new connection, set up; closed where that fails."""
+    try:
+        # Readers and the one writer of a file in WAL mode do not wait for each other.
+        with closing(connection.cursor()) as cursor:
+            _switch_to_wal(cursor)
+            cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -12,7 +12,7 @@ from example_app.failures import TemporarilyUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from example_app.cache.store import Cache
+    from example_app.cache.store import OpenCache
 
 _PAUSE_S = 5.0
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class MissingCache:
 
     def __init__(
         self,
-        open_cache: Callable[[], Cache],
+        open_cache: Callable[[], OpenCache],
         error: TemporarilyUnavailable,
         pause_s: float = _PAUSE_S,
     ) -> None:
@@ -40,7 +40,7 @@ class MissingCache:
         self._pause_s = pause_s
         self._opening = threading.Lock()
         self._due = time.monotonic() + pause_s
-        self._cache: Cache | None = None
+        self._cache: OpenCache | None = None
         _log.warning("there is no cache, and what needs it is refused: %s", error)
 
     def get(self, key: str) -> Any:
@@ -56,13 +56,18 @@ class MissingCache:
         """Keep a value unless there is one; False if there is."""
         return self._needed().add(key, value, timeout)
 
-    def _needed(self) -> Cache:
+    def close(self) -> None:
+        """Close the other one, if it was opened."""
+        if self._cache is not None:
+            self._cache.close()
+
+    def _needed(self) -> OpenCache:
         cache = self._opened()
         if cache is None:
             raise TemporarilyUnavailable(f"there is no cache: {self._error}")
         return cache
 
-    def _opened(self) -> Cache | None:
+    def _opened(self) -> OpenCache | None:
         # One thread at a time tries, and the others are not held up by that.
         if self._cache is None and self._opening.acquire(blocking=False):
             try:

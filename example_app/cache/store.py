@@ -19,3 +19,10 @@ class Cache(Protocol):
 
         Of several that add the same key at the same time, in whatever processes, one gets True.
         """
+
+
+class OpenCache(Cache, Protocol):
+    """A cache that holds a file or connections."""
+
+    def close(self) -> None:
+        """Let go of them."""

@@ -138,14 +138,23 @@ def serving(
             process.wait()
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """Not of the range that the kernel gives out: between here and the server, it could."""
+    """Not of the range that the kernel gives out: between here and the server, it could.
+
+    No port is given twice.
+    """
     while True:
         port = secrets.choice(range(10_000, 32_000))
+        if port in _given:
+            continue
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             continue
+        _given.add(port)
         return port
 
 

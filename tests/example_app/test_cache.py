@@ -114,7 +114,7 @@ def test_a_nonce_is_used_once(cache: Any) -> None:
 
 
 def test_a_primary_that_is_killed_costs_time_and_no_nonce(redis: Cluster, tmp_path: Path) -> None:
-    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:  # type: ignore[type-var]
+    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:
         cache: Any = made
         cache.clear()
         used: list[bool] = []
@@ -140,7 +140,7 @@ def test_a_primary_that_is_killed_costs_time_and_no_nonce(redis: Cluster, tmp_pa
 def test_an_answer_that_is_lost_makes_nobody_a_replay(
     redis: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:  # type: ignore[type-var]
+    with closing(Engines(cache_server=redis.url).cache(tmp_path)) as made:
         cache: Any = made
         cache.clear()
         write: Callable[..., Any] = cache._cluster.set
@@ -192,7 +192,7 @@ def test_of_several_servers_the_first_that_is_up_and_in_the_cluster_is_used(
 ) -> None:
     servers = redis.url.removeprefix("redis://")
     named = f"redis://127.0.0.1:{free_port()},127.0.0.1:{alone},{servers}"
-    with closing(Engines(cache_server=named).cache(tmp_path)) as made:  # type: ignore[type-var]
+    with closing(Engines(cache_server=named).cache(tmp_path)) as made:
         cache: Any = made
         cache.clear()
         assert cache.add("nonce", 1)

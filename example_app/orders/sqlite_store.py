@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from example_app import sqlite
@@ -46,9 +47,12 @@ class SqliteOrderStore(SqlOrderStore):
                 "on without these orders"
             )
         databases = {}
-        for name, path in paths.items():
-            engine = sqlite.engine(path, new=new)
-            databases[name] = Database(name, engine, tracer, "sqlite")
-            sqlite.create(databases[name].metadata, engine, new=new)
+        with ExitStack() as opened:
+            for name, path in paths.items():
+                engine = sqlite.engine(path, new=new)
+                opened.callback(engine.dispose)
+                databases[name] = Database(name, engine, tracer, "sqlite")
+                sqlite.create(databases[name].metadata, engine, new=new)
+            opened.pop_all()
         created.touch()
         super().__init__(databases, router, answer_s)

@@ -43,11 +43,12 @@ class MariadbOrderStore(SqlOrderStore):
     ) -> None:
         servers = mariadb.servers(urls)
         made = Made(servers)
-        openings = {name: Opening(database, made) for name, database in _placed(servers).items()}
+        placed = _placed(servers)
+        openings = {name: Opening(database, made) for name, database in placed.items()}
         made.note(*_opened([*openings.values()]))
         databases = {
             name: Database(name, mariadb.engine(database, openings[name].ready), tracer, "mariadb")
-            for name, database in _placed(servers).items()
+            for name, database in placed.items()
         }
         super().__init__(databases, router, answer_s)
 

@@ -239,7 +239,7 @@ def _incoming(
         return values, parent or parent_in(now), None, 0, True
     # Nothing of the caller's is taken over: neither sampling nor baggage. What else a middleware
     # around us has put into the context is the application's own.
-    values = without_trace(now) if now else {}
+    values = without_trace(now)
     if mode != "link":
         return values, None, None, 0, False
     linked = caller.parent

@@ -23,9 +23,6 @@ from .pages import Viewer
 from .receiver import MAX_BODY, Refused, keep
 from .server import CannotServe
 
-PORT = 4317
-"""Where OTLP exporters send to over gRPC unless told otherwise."""
-
 _METHODS = {
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",

@@ -29,7 +29,6 @@ from typing import Any
 import msgspec
 
 from .model import Attributes
-from .otlp import BadRequest
 from .packing import SPAN, packed, packed_log, unpacked
 from .store import Saved, TraceStore
 
@@ -56,7 +55,7 @@ def keep(store: TraceStore) -> None:
     path = folder / str(number)
     try:
         _take(path, store)
-    except (OSError, ValueError, TypeError, LookupError, msgspec.MsgspecError, BadRequest) as error:
+    except (OSError, ValueError, TypeError, LookupError, msgspec.MsgspecError) as error:
         # Perhaps this package is what was changed.
         _log.warning("the viewer's traces did not survive the reload: %s", error)
     reference, process = weakref.ref(store), os.getpid()

@@ -8,8 +8,7 @@ from typing import Any, TextIO
 
 from . import commands, display
 from .columns import cut, pad
-from .replay import replay_of
-from .summary import root_of
+from .replay import replay_of_trace
 from .tail import CannotFollow, Source, printer
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -48,7 +47,7 @@ def show(source: Source, trace_id: str, out: TextIO, form: str = "tree") -> None
     if form == "tree":
         printer(out)(spans)
         return
-    replay = replay_of(root_of({span.span_id: span for span in spans}))
+    replay = replay_of_trace(spans)
     if replay is None:
         raise CannotFollow("this trace does not start with an HTTP request")
     out.write(commands.FORMS[form](replay))

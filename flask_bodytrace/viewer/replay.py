@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from flask_bodytrace.capture.redactor import REDACTED, Redactor
 
 from . import display
 from .model import Attributes, Span
+from .summary import root_of
 
 _UNPRINTABLE = re.compile(r"[^!-~]+")
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -59,6 +60,14 @@ class Replay(Struct, frozen=True):
     def has_type(self) -> bool:
         """Whether the body's type is known."""
         return any(name == "content-type" for name, _ in self.headers)
+
+
+def replay_of_trace(spans: Iterable[Span]) -> Replay | None:
+    """What repeats the request that a trace starts with; None if it starts with none.
+
+    :param spans: at least one.
+    """
+    return replay_of(root_of({span.span_id: span for span in spans}))
 
 
 def replay_of(root: Span) -> Replay | None:

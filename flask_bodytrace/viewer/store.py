@@ -17,7 +17,7 @@ from .log_store import Entry, LogStore
 from .metric_store import MetricStore
 from .metrics import Measured, Series
 from .model import LogRecord, Span, weigh, weigh_resource
-from .summary import Digest, Summary
+from .summary import Digest, Summary, digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,7 @@ class _Kept:
     def summarize(self, business_ids: frozenset[str]) -> Summary:
         if self.summary is None:
             if self.digest is None:
-                self.digest = Digest(business_ids)
-                for span in self.spans.values():
-                    self.digest.add(span)
+                self.digest = digest_of(self.spans.values(), business_ids)
             self.summary = self.digest.summary(self.trace_id, self.spans, self.left_out)
         return self.summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -159,14 +159,19 @@ class Digest:
         )
 
 
+def digest_of(spans: Iterable[Span], business_ids: frozenset[str]) -> Digest:
+    """What these spans add up to."""
+    digest = Digest(business_ids)
+    for span in spans:
+        digest.add(span)
+    return digest
+
+
 def summarize(
     trace_id: str, spans: Mapping[str, Span], business_ids: frozenset[str], left_out: int
 ) -> Summary:
     """Sum up a trace, which has at least one span."""
-    digest = Digest(business_ids)
-    for span in spans.values():
-        digest.add(span)
-    return digest.summary(trace_id, spans, left_out)
+    return digest_of(spans.values(), business_ids).summary(trace_id, spans, left_out)
 
 
 def _names_in(attributes: Attributes) -> frozenset[str]:

@@ -6,9 +6,9 @@ from werkzeug.wrappers import Response
 
 from flask_bodytrace.viewer.log_filter import LEVELS, LogFilter, level_of, severity_of
 
+from .paging import page_of
 from .site import Visit
 
-_ON_A_PAGE = 100
 _LONGEST = 8_192
 """Characters of a message that the page has; all of it is on its span's page."""
 
@@ -21,19 +21,17 @@ def logs(visit: Visit) -> Response:
     everything = store.logs()
     wanted = LogFilter.read(arguments)
     found = wanted.of(everything)
-    page = max(arguments.get("page", 1, type=int), 1)
-    start = (page - 1) * _ON_A_PAGE
-    shown = found[start : start + _ON_A_PAGE]
-    traces = {entry.record.trace_id for entry in shown} - {""}
+    page = page_of(arguments, found)
+    traces = {entry.record.trace_id for entry in page.shown} - {""}
     return visit.page(
         "logs.html",
         version=version,
         filter=wanted,
         found=len(found),
         total=len(everything),
-        shown=shown,
-        page=page,
-        more=start + _ON_A_PAGE < len(found),
+        shown=page.shown,
+        page=page.number,
+        more=page.more,
         services=sorted({entry.record.service for entry in everything} - {""}),
         levels=list(LEVELS),
         longest=_LONGEST,

@@ -6,9 +6,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from flask_bodytrace.viewer import commands, export, otlp_writer
-from flask_bodytrace.viewer.replay import Replay, replay_of
-from flask_bodytrace.viewer.store import Trace
-from flask_bodytrace.viewer.summary import root_of
+from flask_bodytrace.viewer.replay import replay_of_trace
 
 from .site import Visit
 
@@ -18,7 +16,7 @@ _TEXT = "text/plain; charset=utf-8"
 def take_away(visit: Visit, trace_id: str) -> Response:
     """The page with all of them."""
     trace = visit.find(trace_id)
-    replay = _replay(trace)
+    replay = replay_of_trace(trace.spans)
     return visit.page(
         "export.html",
         trace=trace,
@@ -67,13 +65,9 @@ def python(visit: Visit, trace_id: str) -> Response:
 
 
 def _again(visit: Visit, trace_id: str, form: str) -> Response:
-    replay = _replay(visit.find(trace_id))
+    replay = replay_of_trace(visit.find(trace_id).spans)
     if replay is None:
         raise NotFound("This trace does not start with an HTTP request.")
     text = commands.FORMS[form](replay)
     # Half a surrogate pair has no encoding.
     return Response(text.encode(errors="replace"), content_type=_TEXT)
-
-
-def _replay(trace: Trace) -> Replay | None:
-    return replay_of(root_of({span.span_id: span for span in trace.spans}))

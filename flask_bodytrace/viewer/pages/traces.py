@@ -11,9 +11,9 @@ from flask_bodytrace.viewer.chart import HEIGHT, latency_chart
 from flask_bodytrace.viewer.model import Span
 from flask_bodytrace.viewer.search import Filter
 
+from .paging import ON_A_PAGE, page_of
 from .site import Visit
 
-_ON_A_PAGE = 100
 _MOST = 1_000
 _MOST_SPANS = 50_000
 
@@ -25,21 +25,19 @@ def traces(visit: Visit) -> Response:
     everything = visit.store.summaries()
     wanted = Filter.read(arguments)
     found = wanted.of(visit.store, everything)
-    page = max(arguments.get("page", 1, type=int), 1)
-    start = (page - 1) * _ON_A_PAGE
-    shown = found[start : start + _ON_A_PAGE]
+    page = page_of(arguments, found)
     return visit.page(
         "traces.html",
         version=version,
         filter=wanted,
         found=len(found),
         total=len(everything),
-        shown=shown,
-        page=page,
-        more=start + _ON_A_PAGE < len(found),
-        chart=latency_chart(found[start:]),
+        shown=page.shown,
+        page=page.number,
+        more=page.more,
+        chart=latency_chart(found[page.start :]),
         chart_height=HEIGHT,
-        slowest=max((summary.duration for summary in shown), default=1) or 1,
+        slowest=max((summary.duration for summary in page.shown), default=1) or 1,
         services=sorted({name for summary in everything for name in summary.services}),
     )
 
@@ -47,7 +45,7 @@ def traces(visit: Visit) -> Response:
 def as_json(visit: Visit) -> Response:
     """Those that match, for programs: ``flask bodytrace search`` asks it."""
     arguments = visit.request.args
-    limit = min(max(arguments.get("limit", _ON_A_PAGE, type=int), 0), _MOST)
+    limit = min(max(arguments.get("limit", ON_A_PAGE, type=int), 0), _MOST)
     found = Filter.read(arguments).of(visit.store, visit.store.summaries())
     traces = [
         {

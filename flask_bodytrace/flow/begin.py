@@ -350,6 +350,7 @@ def _ids_at_start(exchange: Exchange) -> Mapping[str, str]:
     plan = exchange.plan
     if (
         exchange.found_ids is None
+        and plan.ids.steps
         and plan.has_route is not None
         and exchange.body.declared != 0
         and not plan.has_route(exchange.environ)

@@ -7,6 +7,7 @@ Attributes are bounded: methods, schemes and protocol versions that a client can
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,10 @@ class ServerMetrics:
             description="Duration of HTTP server requests.",
             explicit_bucket_boundaries_advisory=list(DURATION_BUCKETS),
         )
-        self._active = meter.create_up_down_counter(
+        self._active = _active.get_or_make(_key(provider), ActiveRequests)
+        meter.create_observable_up_down_counter(
             "http.server.active_requests",
+            [self._active.observe],
             unit="{request}",
             description="Number of active HTTP server requests.",
         )
@@ -97,7 +100,7 @@ class ServerMetrics:
             "http.request.method": method,
             "url.scheme": scheme if scheme in _SCHEMES else "_OTHER",
         }
-        self._active.add(1, counted)
+        self._active.began(counted)
         return counted
 
     def finished(  # noqa: PLR0913 - what a measurement is made of
@@ -119,7 +122,7 @@ class ServerMetrics:
         :param body_size: bytes; None where nobody read to the end of a body of unknown length.
         :param context: lets exemplars point at the request's span.
         """
-        self._active.add(-1, started)
+        self._active.ended(started)
         attributes: dict[str, Any] = started.copy()
         if status is not None:
             attributes["http.response.status_code"] = status
@@ -144,15 +147,47 @@ class ServerMetrics:
 
     def observe(self, pool: BufferPool) -> None:
         """Report `pool`'s figures, with those of its provider's other pools, at each collection."""
-        pools = _pools.get_or_make(self._provider or _GLOBAL, weakref.WeakSet)
+        pools = _pools.get_or_make(_key(self._provider), weakref.WeakSet)
         pools.add(pool)
         _report(self._meter, pools)
 
 
+class ActiveRequests:
+    """The requests that are being answered, counted when somebody collects.
+
+    Two calls of one of the SDK's counters take a request longer than finding its ids.
+    """
+
+    def __init__(self) -> None:
+        # No lock, which another thread might hold when this process forks: each use of these is
+        # one step.
+        self._requests: dict[int, Started] = {}
+        self._seen: dict[tuple[str, ...], Started] = {}
+
+    def began(self, request: Started) -> None:
+        """One more, until this very object comes back."""
+        self._requests[id(request)] = request
+        self._seen[tuple(request.values())] = request
+
+    def ended(self, request: Started) -> None:
+        """One less."""
+        del self._requests[id(request)]
+
+    def observe(self, _options: CallbackOptions) -> Iterable[Observation]:
+        """How many there are; none is a figure too, where there was one before."""
+        counts = Counter(tuple(request.values()) for request in list(self._requests.values()))
+        return [Observation(counts[key], request) for key, request in list(self._seen.items())]
+
+
 # A meter keeps the first callbacks it is given for an observable instrument and no later ones, so
-# the applications of one process share them.
+# the applications of one process share what they report.
 _GLOBAL = NoOpMeterProvider()
+_active: IdentityRegistry[MeterProvider, ActiveRequests] = IdentityRegistry()
 _pools: IdentityRegistry[MeterProvider, weakref.WeakSet[BufferPool]] = IdentityRegistry()
+
+
+def _key(provider: MeterProvider | None) -> MeterProvider:
+    return _GLOBAL if provider is None or provider is metrics.get_meter_provider() else provider
 
 
 def _report(meter: Meter, pools: weakref.WeakSet[BufferPool]) -> None:

@@ -11,8 +11,14 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask import Flask, request
+from opentelemetry.sdk.trace import TracerProvider
+from werkzeug.routing import MapAdapter
+
+from flask_bodytrace import BodyTrace
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +58,30 @@ def test_a_request_makes_a_fraction_of_opentelemetrys_calls(flags: str, ratio: f
 def test_a_sampled_request_makes_no_more_calls_than_a_hand_written_span() -> None:
     # Flask calls hooks by ten more functions from Python 3.12 on, of which the span has none.
     assert calls("ours_full") <= calls("span")
+
+
+@pytest.mark.parametrize("ids", ["", "order.id=orderId"])
+@pytest.mark.parametrize("traceparent", ["", f"00-{'1' * 32}-{'2' * 16}-01"])
+def test_a_url_is_matched_once(monkeypatch: pytest.MonkeyPatch, ids: str, traceparent: str) -> None:
+    matched = []
+    inner = MapAdapter.match
+
+    def match(adapter: MapAdapter, *args: Any, **kwargs: Any) -> Any:
+        matched.append(adapter)
+        return inner(adapter, *args, **kwargs)
+
+    monkeypatch.setattr(MapAdapter, "match", match)
+    app = Flask("shop")
+    BodyTrace(app, ids=ids, tracer_provider=TracerProvider(shutdown_on_exit=False))
+
+    @app.post("/orders")
+    def create() -> Any:
+        return request.get_json()
+
+    headers = {"traceparent": traceparent} if traceparent else {}
+    answer = app.test_client().post("/orders", json={"orderId": "ORD1"}, headers=headers)
+    assert answer.status_code == 200
+    assert len(matched) == 1
 
 
 def test_the_count_sees_what_is_there() -> None:

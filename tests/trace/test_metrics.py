@@ -97,6 +97,28 @@ def test_active_requests_are_counted_while_they_run(app: Flask, figures: Figures
     }
 
 
+def test_applications_of_one_process_are_counted_together(
+    make_app: MakeApp, figures: Figures
+) -> None:
+    # A meter asks those who registered an instrument first, and nobody after them.
+    seen: list[float] = []
+    inner, outer = (make_app(meter_provider=figures.provider) for _ in range(2))
+
+    @inner.get("/")
+    def look() -> str:
+        seen.append(figures.value(ACTIVE))
+        return ""
+
+    @outer.get("/")
+    def ask() -> str:
+        seen.append(figures.value(ACTIVE))
+        return inner.test_client().get("/").text
+
+    outer.test_client().get("/")
+    assert seen == [1, 2]
+    assert figures.value(ACTIVE) == 0
+
+
 def test_body_size_is_in_bytes_and_only_of_requests_with_a_body(
     app: Flask, figures: Figures
 ) -> None:

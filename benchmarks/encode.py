@@ -1,4 +1,4 @@
-"""Encoding spans for OTLP: us against the official exporter's encoder, by shape of span."""
+"""Encoding spans for OTLP: us against the official exporters' encoders, by shape of span."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastotel import OTLPSpanProcessor
+from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans as encode_json
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -15,10 +17,13 @@ from opentelemetry.trace import Link, SpanContext, SpanKind
 
 from flask_bodytrace.otlp.exporter import OTLPSpanExporter
 
+from . import sink
+
 BATCH = 512
 """Spans in one request, as BatchSpanProcessor makes them."""
 OURS = "flask_bodytrace"
 OFFICIAL = "official protobuf"
+FASTOTEL = "fastotel, sent"
 REFERENCE = "server span, 15 attributes"
 SHAPES = {
     "5 attributes": (5, 0),
@@ -69,28 +74,41 @@ def batch(attributes: int, events: int, first: int = 0) -> Sequence[ReadableSpan
     return exporter.get_finished_spans()
 
 
-def encoders() -> dict[str, Callable[[Sequence[ReadableSpan]], bytes]]:
-    """By name, functions from spans to a serialised request."""
+def encoders(endpoint: str) -> dict[str, Callable[[Sequence[ReadableSpan]], object]]:
+    """By name, functions that serialise spans; fastotel's sends them too, it cannot be parted."""
     exporter = OTLPSpanExporter()
     if exporter.reason:
         raise RuntimeError(exporter.reason)
+    processor = OTLPSpanProcessor(
+        endpoint=endpoint, max_queue_size=2 * BATCH, max_export_batch_size=2 * BATCH
+    )
+
+    def send(spans: Sequence[ReadableSpan]) -> None:
+        for span in spans:
+            processor.on_end(span)
+        if not processor.force_flush():
+            raise RuntimeError("fastotel did not send")
+
     return {
         OFFICIAL: lambda spans: encode_spans(spans).SerializePartialToString(),
+        "official JSON": lambda spans: encode_json(spans).to_json().encode(),
+        FASTOTEL: send,
         OURS: exporter._bodytrace_encoder.request,
     }
 
 
 def measure(*, rounds: int) -> dict[str, dict[str, float]]:
     """Microseconds of a span by shape and encoder: the minimum of interleaved rounds."""
-    made = encoders()
     results: dict[str, dict[str, float]] = {}
-    for shape, (attributes, events) in SHAPES.items():
-        best = dict.fromkeys(made, float("inf"))
-        for number in range(rounds):
-            spans = batch(attributes, events, number * BATCH)
-            for name, encode in made.items():
-                start = time.process_time_ns()
-                encode(spans)
-                best[name] = min(best[name], time.process_time_ns() - start)
-        results[shape] = {name: took / BATCH / 1000 for name, took in best.items()}
+    with sink.running() as variables:
+        made = encoders(variables["BENCH_HTTP"] + "/v1/traces")
+        for shape, (attributes, events) in SHAPES.items():
+            best = dict.fromkeys(made, float("inf"))
+            for number in range(rounds):
+                spans = batch(attributes, events, number * BATCH)
+                for name, encode in made.items():
+                    start = time.process_time_ns()
+                    encode(spans)
+                    best[name] = min(best[name], time.process_time_ns() - start)
+            results[shape] = {name: took / BATCH / 1000 for name, took in best.items()}
     return results

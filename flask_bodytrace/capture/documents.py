@@ -13,8 +13,8 @@ from werkzeug.http import parse_options_header
 from flask_bodytrace.body.media_type import is_json, media_type
 from flask_bodytrace.body.multipart import Malformed, parts_of
 
-from .copying import NOT_JSON, OPENING, Copier, is_harmless
-from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
+from .copying import NOT_JSON, Copier, is_harmless
+from .redactor import NAMED, NAMING, OPENING, REDACTED, SECRET, Redactor
 from .rules import Rules
 from .text import LOOK_AHEAD
 
@@ -246,6 +246,8 @@ class BodyCapture:
         return self._cut(shown, is_parsed=False, is_cut=is_cut)
 
     def _cut(self, text: str, *, is_parsed: bool, is_cut: bool = False) -> Shown:
+        if len(text) <= self._limit and text.isascii():
+            return Shown(text, is_cut, is_parsed)
         encoded = text.encode(errors="replace")
         if len(encoded) <= self._limit:
             return Shown(encoded.decode(), is_cut, is_parsed)

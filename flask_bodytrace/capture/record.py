@@ -12,6 +12,7 @@ opt-in); what is cut or does not parse has attributes of ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flask_bodytrace.body.media_type import is_coded, media_type
@@ -176,6 +177,12 @@ def _add_outline(
 ) -> None:
     if size is not None:
         attributes[f"http.{where}.body.size"] = size
+    kind = _shown_type(content_type)
+    if kind is not None:
+        attributes[f"http.{where}.header.content-type"] = kind
+
+
+@lru_cache(maxsize=64)
+def _shown_type(content_type: str) -> tuple[str] | None:
     kind = media_type(content_type)[:_MAX_TYPE]
-    if kind and kind.isprintable():
-        attributes[f"http.{where}.header.content-type"] = (kind,)
+    return (kind,) if kind and kind.isprintable() else None

@@ -39,7 +39,8 @@ _GROUP = re.compile(r"[0-9]+|[^0-9]+")
 _CARD_LENGTHS = range(13, 20)
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 _SHORTEST_IBAN = 15
-_IBAN = re.compile(r"(?<![A-Z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}(?![A-Z0-9])")
+# The look behind comes second: a pattern that begins with letters is found faster.
+_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?<![A-Z0-9][A-Z0-9]{4})(?: ?[A-Z0-9]){11,30}(?![A-Z0-9])")
 _SHORTEST_NUMBER = 13
 
 _TOKENS = re.compile(

@@ -123,9 +123,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """`text` without what is secret by its form, or by the name before it."""
-        return self._without_patterns(
-            in_text.without_secrets(text, self.is_secret, numbers=self.cards)
-        )
+        shown = in_text.without_secrets(text, self.is_secret, numbers=self.cards)
+        return self._without_patterns(shown) if self.patterns else shown
 
     def unparsed(self, text: str) -> str:
         """The same for the text of a body that no parser vouches for: in doubt it is hidden."""

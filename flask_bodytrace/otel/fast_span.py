@@ -267,7 +267,7 @@ class FastSpan(_Span):
         bounded: Any = self._attributes
         held = bounded._dict
         if (
-            _are_clean(attributes.values())
+            (_PLAIN.issuperset(map(type, attributes.values())) or _are_clean(attributes.values()))
             and _NAMES.issuperset(map(type, attributes))
             and "" not in attributes
             and self._end_time is None

@@ -53,7 +53,7 @@ test-all: $(VENV)/.test
 	$(BIN)/python -m $(RUNNER) pytest $(PYTEST_FLAGS)
 
 # The peers get an environment of their own: what they pull in is nothing the package needs.
-bench: .bench-venv/.bench
+bench: .bench-venv/.bench .hypertrace-venv/.hypertrace
 	.bench-venv/bin/python -m benchmarks $(BENCH)
 
 bench-body: .bench-venv/.bench
@@ -80,6 +80,12 @@ sdk-matrix: $(VENV)/.test
 .bench-venv/.bench: benchmarks/requirements.txt setup.cfg
 	$(MAKE) --no-print-directory VENV=.bench-venv .bench-venv/.env
 	.bench-venv/bin/python -m pip install -qq --disable-pip-version-check -e . -r benchmarks/requirements.txt
+	@touch $@
+
+# Hypertrace pins OpenTelemetry's releases of 2023.
+.hypertrace-venv/.hypertrace: benchmarks/requirements-hypertrace.txt
+	$(MAKE) --no-print-directory VENV=.hypertrace-venv .hypertrace-venv/.env
+	.hypertrace-venv/bin/python -m pip install -qq --disable-pip-version-check -r benchmarks/requirements-hypertrace.txt
 	@touch $@
 
 compat: .compat-venv/.compat
@@ -122,7 +128,7 @@ reference: $(VENV)/.test
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .bench-venv .docs-venv .compat-venv .traceloop-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .bench-venv .hypertrace-venv .docs-venv .compat-venv .traceloop-venv build dist .sdk-matrix .nox .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
 
 # One stamp for each extra of setup.cfg: installed again only when what it depends on was changed.
 $(VENV)/.example $(VENV)/.test $(VENV)/.dev: $(VENV)/.%: $(VENV)/.env setup.cfg pyproject.toml

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from . import encode, extraction, footprint, growth, overhead, secrets, server
+from . import agents, encode, extraction, footprint, growth, overhead, secrets, server
 from .subjects import LABELS
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -126,24 +126,26 @@ def _exported(*, quick: bool) -> Iterator[str]:
 
 def _capturing(*, quick: bool) -> Iterator[str]:
     found = overhead.measure_capturing(
-        rounds=5 if quick else 12, requests=200, generations=1 if quick else 3
+        rounds=5 if quick else 10, requests=200, generations=1 if quick else 2
     )
     yield "## Bodies captured\n"
     yield "CPU microseconds a request over bare Flask, bodies of request and answer captured and "
-    yield "exported to a sink in another process.\n"
+    yield "sent to a sink in another process: a round ends when all of its requests are sent. Each "
+    yield "agent was seen to send the bodies of all requests and answers "
+    yield "(`python -m benchmarks.arrivals`).\n"
     names = list(dict.fromkeys(name for costs in found.values() for name in costs))
     rows = [
         [_CAPTURING[name], *(f"{costs[name]:.1f}" for costs in found.values())] for name in names
     ]
     capturing = [costs["ours_capturing"] - costs["ours"] for costs in found.values()]
     rows.append(["capturing, over the same without", *(f"{cost:.1f}" for cost in capturing)])
-    rows += [
-        [
-            f"flask_bodytrace, of {_CAPTURING[name]}",
-            *(f"{costs['ours_capturing'] / costs[name]:.2f}" for costs in found.values()),
-        ]
-        for name in names[2:]
-    ]
+    for share, ours in (("the whole request", "ours_capturing"), ("capturing alone", "")):
+        for name in agents.AGENTS:
+            costs = [
+                (by[ours] if ours else by["ours_capturing"] - by["ours"]) / by[name]
+                for by in found.values()
+            ]
+            rows.append([f"{share}, of {_CAPTURING[name]}", *(f"{cost:.2f}" for cost in costs)])
     yield from _table(["", *found], rows)
 
 
@@ -152,6 +154,10 @@ _CAPTURING = {
     "ours_capturing": "flask_bodytrace",
     "moesif": "Moesif",
     "apitally": "Apitally",
+    "monoscope": "Monoscope",
+    "readme": "ReadMe",
+    "readme_batches": "ReadMe, in batches of 100",
+    "hypertrace": "Hypertrace",
 }
 
 

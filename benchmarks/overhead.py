@@ -13,10 +13,9 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from statistics import quantiles
 
-from . import subjects
+from . import agents, subjects
 
 WARM_UP = 300
 
@@ -39,7 +38,7 @@ class Worker:
         """Start the process; its first answer says that it is warm."""
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", __spec__.name),
+                *(agents.python_of(self.subject), "-m", __spec__.name),
                 *(self.subject, self.sampler, self.flags, "metered" if self.metered else ""),
             ],
             stdin=subprocess.PIPE,
@@ -100,7 +99,7 @@ SCENARIOS: dict[str, dict[str, str | bool]] = {
     METERED: {"metered": True},
     UNSAMPLED_METERED: {"flags": "00", "metered": True},
 }
-_ALL = [name for name in subjects.SUBJECTS if name not in {"bare", "hooks"}]
+_ALL = [name for name in subjects.SUBJECTS if name not in {"bare", "hooks", "ours_capturing"}]
 _METERED = ["otel_wsgi", "otel_flask", "ours", "ours_full", "ours_everything"]
 WHO = {
     SAMPLED: _ALL,
@@ -176,13 +175,12 @@ def measure_capturing(
     *, rounds: int, requests: int, generations: int
 ) -> dict[str, dict[str, float]]:
     """Microseconds over bare Flask, capturing bodies and not, by size and subject."""
-    found: dict[str, dict[str, float]] = {}
-    from . import sink
+    from . import arrivals, sink
 
-    # Monoscope, Hypertrace and ReadMe ask their services for a key first, or pin an OpenTelemetry
-    # of 2023.
-    names = ["bare", "ours", "ours_capturing"]
-    names += [name for name in ("moesif", "apitally") if find_spec(_MODULES[name])]
+    for name in agents.AGENTS:
+        arrivals.check(name)
+    names = ["bare", "ours", "ours_capturing", *agents.AGENTS]
+    found: dict[str, dict[str, float]] = {}
     with sink.running() as variables:
         os.environ |= variables
         for label, (size, path) in CAPTURED.items():
@@ -191,9 +189,6 @@ def measure_capturing(
             least = min(workers["bare"].rounds)
             found[label] = {name: min(workers[name].rounds) - least for name in names[1:]}
     return found
-
-
-_MODULES = {"moesif": "moesifwsgi", "apitally": "apitally"}
 
 
 def in_turn(everyone: list[Worker], rounds: int, requests: int, generations: int) -> None:
@@ -230,8 +225,8 @@ def serve(subject: str, sampler: str, flags: str, metered: str) -> None:
         for _ in range(requests):
             call()
         # What its threads have still to do belongs to the requests.
-        for provider in subjects.exporting:
-            provider.force_flush()
+        for send in subjects.unsent:
+            send()
         print((time.process_time_ns() - start) / requests / 1000, file=answers, flush=True)
 
 

@@ -314,38 +314,6 @@ def ours_everything(sampler: str) -> Flask:
     return _ours(sampler, **_FULL, capture_body="always", capture_response="always")
 
 
-def moesif(_sampler: str) -> Flask:
-    """Moesif, bodies captured; it sends to the sink, which takes everything for well-formed."""
-    from moesifwsgi import MoesifMiddleware
-
-    app = shop()
-    app.wsgi_app = MoesifMiddleware(  # type: ignore[method-assign]
-        app.wsgi_app,
-        {
-            "APPLICATION_ID": "benchmark",
-            "LOG_BODY": True,
-            "BASE_URI": os.environ.get("BENCH_HTTP", ""),
-        },
-    )
-    return app
-
-
-def apitally(_sampler: str) -> Flask:
-    """Apitally, headers and bodies captured; it exports to the sink."""
-    from apitally.flask import init
-
-    app = shop()
-    init(
-        app,
-        write_token="apt_" + "a" * 24,
-        capture_request_headers=True,
-        capture_request_body=True,
-        capture_response_body=True,
-        otlp_endpoint=os.environ.get("BENCH_HTTP", ""),
-    )
-    return app
-
-
 def _ours(sampler: str, **settings: Any) -> Flask:
     from flask_bodytrace import BodyTrace
 
@@ -359,12 +327,12 @@ def _provider(sampler: str) -> TracerProvider:
 
     provider = TracerProvider(sampler=SAMPLERS[sampler], id_generator=BusinessIdGenerator())
     provider.add_span_processor(_processor(os.environ.get("BENCH_EXPORT", "")))
-    exporting.append(provider)
+    unsent.append(provider.force_flush)
     return provider
 
 
-exporting: list[TracerProvider] = []
-"""The providers made here, to be flushed."""
+unsent: list[Callable[[], object]] = []
+"""Of the application made here: sends what is still to be sent, and waits until it is."""
 
 
 def _processor(export: str) -> SpanProcessor:
@@ -397,13 +365,6 @@ def _semantic_conventions() -> None:
     os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "http"
 
 
-CAPTURING: dict[str, Callable[[str], Wsgi]] = {
-    "ours_capturing": ours_capturing,
-    "moesif": moesif,
-    "apitally": apitally,
-}
-"""With bodies captured; the peers are in an environment only where they can be."""
-
 SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
     "bare": bare,
     "hooks": hooks,
@@ -416,6 +377,7 @@ SUBJECTS: dict[str, Callable[[str], Wsgi]] = {
     "datadog": datadog,
     "ours": ours,
     "ours_full": ours_full,
+    "ours_capturing": ours_capturing,
     "ours_everything": ours_everything,
 }
 
@@ -435,10 +397,14 @@ LABELS = {
 
 
 def make(name: str, sampler: str = "always", *, metered: bool = False) -> Wsgi:
-    """The application behind the subject `name`.
+    """The application behind the subject `name`, or behind one of the agents that capture bodies.
 
     :param metered: whether a meter provider is there to take the metrics.
     """
     if metered:
         metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
-    return {**SUBJECTS, **CAPTURING}[name](sampler)
+    if name in SUBJECTS:
+        return SUBJECTS[name](sampler)
+    from . import agents
+
+    return agents.AGENTS[name]()

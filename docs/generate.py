@@ -37,6 +37,7 @@ PAGES = (
     "../README.zh.md",
     "settings.md",
     "metrics.md",
+    "performance.md",
     "cli.md",
     "reference/headers.md",
     "reference/attributes.md",
@@ -398,6 +399,30 @@ def costs_zh() -> str:
 每秒请求数是裸 Flask 的 {ours}，而 OpenTelemetry 的插桩只剩 {theirs}。"""
 
 
+_AGENTS = ("Moesif", "Apitally", "Monoscope", "ReadMe", "ReadMe, in batches of 100", "Hypertrace")
+
+
+def capturing() -> str:
+    """What captured bodies cost beside other agents, from benchmarks/RESULTS.md."""
+    costs, secrets = "## Bodies captured", "## Secrets in captured bodies"
+    over = _measured(costs, "capturing, over the same without")
+    rows = [("capturing alone", *over[:2], "", "", "")]
+    for name in ("flask_bodytrace", *_AGENTS):
+        shares = _measured(costs, f"capturing alone, of {name}")[:2] or ["", ""]
+        sent = _measured(secrets, name) or [""]
+        rows.append((name, *_measured(costs, name)[:2], *shares, *sent))
+    head = (
+        "",
+        "1 KiB, us",
+        "8 KiB, us",
+        "our capturing, of it",
+        "at 8 KiB",
+        "kinds of secrets sent",
+    )
+    numbers = "| --- |" + " --: |" * 5
+    return table(head, rows).replace("| --- | --- | --- | --- | --- | --- |", numbers)
+
+
 # Writing
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -409,6 +434,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "api": api,
     "costs": costs,
     "costs_zh": costs_zh,
+    "capturing": capturing,
 }
 
 

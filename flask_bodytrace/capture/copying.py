@@ -7,12 +7,10 @@ from typing import Any
 
 import msgspec
 
-from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
+from .redactor import NAMED, NAMING, OPENING, REDACTED, SECRET, Redactor
 from .text import LOOK_AHEAD, without_numbers
 
 _DEEPEST = 64
-OPENING = ("{", "[", '"')
-"""What JSON within a string begins with."""
 NOT_JSON = (ValueError, RecursionError, msgspec.MsgspecError)
 """What decoding raises."""
 _SMALLEST_CARD = 10**12
@@ -33,24 +31,37 @@ def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
     open_values: list[Any] = [[document]]
     while open_values:
         value = open_values.pop()
-        if type(value) is dict:
+        is_list = type(value) is list
+        if not is_list:
             names.update(value)
             value = value.values()
-        elif any(type(inner) is str and redactor.is_secret(inner) for inner in value):
-            return False
         for inner in value:
             kind = type(inner)
             if kind is str:
+                if is_list and redactor.is_secret(inner):
+                    return False
                 if len(inner) > _HARMLESS_LENGTH or looks_closely or ":" in inner:
                     texts.add(inner)
             elif kind is dict or kind is list:
                 open_values.append(inner)
             elif kind is int and inner >= _SMALLEST_CARD and redactor.cards:
                 texts.add(str(inner))
-    kinds = {redactor.kind(name) for name in names}
-    if SECRET in kinds or (NAMING in kinds and NAMED in kinds):
-        return False
-    texts.update(name for name in names if len(name) > _HARMLESS_LENGTH)
+    return redactor.are_harmless(names) and _are_harmless(
+        texts, redactor, is_plain=not looks_closely
+    )
+
+
+def _are_harmless(texts: set[str], redactor: Redactor, *, is_plain: bool) -> bool:
+    """Whether none of these strings holds anything to hide.
+
+    :param is_plain: whether none of them has quotes, tags, "=", or an end of a line.
+    """
+    if is_plain:
+        # Nothing that is looked for in such text goes on behind the end of a line. What may be
+        # JSON, or HTML's "&lt;", is looked at alone.
+        together = "\n".join(texts)
+        if not ("{" in together or "[" in together or "&" in together):
+            return redactor.text(together) == together
     return not any(
         text.lstrip().startswith(OPENING) or redactor.text(text) != text for text in texts
     )

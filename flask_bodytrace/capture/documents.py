@@ -13,8 +13,8 @@ from werkzeug.http import parse_options_header
 from flask_bodytrace.body.media_type import is_json, media_type
 from flask_bodytrace.body.multipart import Malformed, parts_of
 
-from .copying import NOT_JSON, OPENING, Copier, is_harmless
-from .redactor import NAMED, NAMING, REDACTED, SECRET, Redactor
+from .copying import NOT_JSON, Copier, is_harmless
+from .redactor import NAMED, NAMING, OPENING, REDACTED, SECRET, Redactor
 from .rules import Rules
 from .text import LOOK_AHEAD
 
@@ -27,6 +27,8 @@ _NOT_SHOWN = frozenset({"text/csv", "text/tab-separated-values"})
 _TEXTS = frozenset(
     {"application/xml", "application/yaml", "application/x-yaml", "application/graphql"}
 )
+
+_parse = msgspec.json.Decoder().decode
 
 # What clients percent-encode in forms shows that a body under their type is something else.
 _FORM_CHARACTERS = re.compile(r"[!$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")
@@ -105,9 +107,9 @@ class BodyCapture:
         return None
 
     def _json(self, data: bytes, where: str) -> tuple[str, bool]:
-        text = data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
+        text = _decoded(data)
         try:
-            document = msgspec.json.decode(text)
+            document = _parse(text)
         except msgspec.DecodeError:
             # Python's parser, and so Flask's, also takes NaN and halves of surrogate pairs.
             document = json.loads(text)
@@ -246,10 +248,19 @@ class BodyCapture:
         return self._cut(shown, is_parsed=False, is_cut=is_cut)
 
     def _cut(self, text: str, *, is_parsed: bool, is_cut: bool = False) -> Shown:
+        if len(text) <= self._limit and text.isascii():
+            return Shown(text, is_cut, is_parsed)
         encoded = text.encode(errors="replace")
         if len(encoded) <= self._limit:
             return Shown(encoded.decode(), is_cut, is_parsed)
         return Shown(encoded[: self._limit].decode(errors="ignore"), True, is_parsed)
+
+
+def _decoded(data: bytes) -> str:
+    # Whatever is not UTF-8 has a zero or a byte order mark at its beginning (RFC 4627, 3).
+    if b"\0" in data[:4] or data[:1] >= b"\xef":
+        return data.decode(json.detect_encoding(data)).removeprefix("\ufeff")
+    return data.decode()
 
 
 def _is_text(kind: str) -> bool:

@@ -12,7 +12,8 @@ opt-in); what is cut or does not parse has attributes of ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask_bodytrace.body.media_type import is_coded, media_type
 
@@ -134,48 +135,78 @@ class BodyRecorder:
     ) -> None:
         content_type: str = environ.get("CONTENT_TYPE", "")
         size = body.size
-        _add_outline(attributes, "request", size, content_type)
+        _add_outline(attributes, _REQUEST, size, content_type)
         is_encoded = is_coded(environ.get("HTTP_CONTENT_ENCODING", ""))
         if body.complete and size is not None and size <= _LARGEST and not is_encoded:
-            self._add_content(attributes, "request", body.peek_at(0, size), content_type)
+            self._add_content(attributes, _REQUEST, body.peek_at(0, size), content_type)
 
     def _add_answer(self, attributes: dict[str, Any], answer: Answer) -> None:
         if answer.is_whole and not answer.size:
             return
         size = answer.size if answer.is_whole else None
-        _add_outline(attributes, "response", size, answer.content_type)
+        _add_outline(attributes, _RESPONSE, size, answer.content_type)
         if answer.is_encoded or not answer.parts:
             return
-        if answer.size <= _LARGEST or not answer.has_all:
+        has_all = answer.has_all
+        if answer.size <= _LARGEST or not has_all:
             data = b"".join(answer.parts)
-            self._add_content(
-                attributes, "response", data, answer.content_type, is_whole=answer.has_all
-            )
+            self._add_content(attributes, _RESPONSE, data, answer.content_type, is_whole=has_all)
 
     def _add_content(
         self,
         attributes: dict[str, Any],
-        where: str,
+        names: _Names,
         data: bytes,
         content_type: str,
         *,
         is_whole: bool = True,
     ) -> None:
-        shown = self._capture.shown(data, content_type, where=where, is_whole=is_whole)
+        shown = self._capture.shown(data, content_type, where=names.where, is_whole=is_whole)
         if shown is None:
             return
-        attributes[f"http.{where}.body.content"] = shown.text
+        attributes[names.content] = shown.text
         if shown.is_cut:
-            attributes[f"bodytrace.{where}.body.truncated"] = True
+            attributes[names.truncated] = True
         if not shown.is_parsed:
-            attributes[f"bodytrace.{where}.body.unparsed"] = True
+            attributes[names.unparsed] = True
+
+
+class _Names(NamedTuple):
+    """The names of attributes, made once."""
+
+    where: str
+    size: str
+    content_type: str
+    content: str
+    truncated: str
+    unparsed: str
+
+
+def _names(where: str) -> _Names:
+    return _Names(
+        where,
+        size=f"http.{where}.body.size",
+        content_type=f"http.{where}.header.content-type",
+        content=f"http.{where}.body.content",
+        truncated=f"bodytrace.{where}.body.truncated",
+        unparsed=f"bodytrace.{where}.body.unparsed",
+    )
+
+
+_REQUEST, _RESPONSE = _names("request"), _names("response")
 
 
 def _add_outline(
-    attributes: dict[str, Any], where: str, size: int | None, content_type: str
+    attributes: dict[str, Any], names: _Names, size: int | None, content_type: str
 ) -> None:
     if size is not None:
-        attributes[f"http.{where}.body.size"] = size
+        attributes[names.size] = size
+    kind = _shown_type(content_type)
+    if kind is not None:
+        attributes[names.content_type] = kind
+
+
+@lru_cache(maxsize=64)
+def _shown_type(content_type: str) -> tuple[str] | None:
     kind = media_type(content_type)[:_MAX_TYPE]
-    if kind and kind.isprintable():
-        attributes[f"http.{where}.header.content-type"] = (kind,)
+    return (kind,) if kind and kind.isprintable() else None

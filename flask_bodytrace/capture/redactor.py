@@ -39,6 +39,8 @@ _NOT_LETTERS = re.compile(r"[^a-z]+")
 _MAX_NAME = 128
 """Characters; a longer name is not looked through, and its value is hidden."""
 _MAX_KEPT = 1024
+OPENING = ("{", "[", '"')
+"""What JSON within a string begins with."""
 
 
 class Redactor:
@@ -60,6 +62,7 @@ class Redactor:
         self.patterns = tuple(map(re.compile, patterns))
         self._kinds: dict[str, int] = {}
         self._secret_in_queries: dict[str, bool] = {}
+        self._harmless: set[str] = set()
 
     def described(self) -> list[tuple[str, str]]:
         """(what, which) of everything that is hidden, for people."""
@@ -97,11 +100,31 @@ class Redactor:
         """Whether a value under this name is to be hidden."""
         return self.kind(name) == SECRET
 
+    def are_harmless(self, names: set[str]) -> bool:
+        """Whether nothing is to be hidden in fields of these names, nor of the names themselves.
+
+        :returns: False also where it takes the values to know.
+        """
+        new = names - self._harmless
+        if not new:
+            return True
+        kinds = {name: self.kind(name) for name in names}
+        if SECRET in kinds.values() or any(
+            name.lstrip().startswith(OPENING) or self.text(name) != name for name in new
+        ):
+            return False
+        if NAMED in kinds.values():
+            return NAMING not in kinds.values()
+        if len(self._harmless) + len(new) > _MAX_KEPT:
+            self._harmless = set()
+        if len(new) <= _MAX_KEPT:
+            self._harmless |= new
+        return True
+
     def text(self, text: str) -> str:
         """`text` without what is secret by its form, or by the name before it."""
-        return self._without_patterns(
-            in_text.without_secrets(text, self.is_secret, numbers=self.cards)
-        )
+        shown = in_text.without_secrets(text, self.is_secret, numbers=self.cards)
+        return self._without_patterns(shown) if self.patterns else shown
 
     def unparsed(self, text: str) -> str:
         """The same for the text of a body that no parser vouches for: in doubt it is hidden."""

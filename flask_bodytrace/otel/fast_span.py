@@ -11,7 +11,7 @@ believes any of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import Lock
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ _new_tuple = tuple.__new__
 _UNSET = Status(StatusCode.UNSET)
 _PLAIN = frozenset({int, str})
 _NAMES = frozenset({str})
+_TUPLES = frozenset({tuple})
 _NO_STATE = DEFAULT_TRACE_STATE
 _FLAGS = tuple(map(TraceFlags, range(256)))
 
@@ -183,6 +184,17 @@ _IDLE_STARTS = frozenset(
 _IDLE_ENDINGS = frozenset(
     kind._on_ending for kind in (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
 )
+
+
+def _are_clean(values: Collection[Any]) -> bool:
+    """Whether these are texts, integers and tuples of texts."""
+    kinds = set(map(type, values)) - _PLAIN
+    return not kinds or (
+        kinds == _TUPLES
+        and all(_NAMES.issuperset(map(type, each)) for each in values if type(each) is tuple)
+    )
+
+
 _MULTI = vars(SynchronousMultiSpanProcessor)
 _MULTI_METHODS = {name: _MULTI[name] for name in ("on_start", "_on_ending", "on_end")}
 
@@ -251,11 +263,11 @@ class FastSpan(_Span):
             super().set_attribute(key, value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """As the SDK's; new texts and integers under proper names need no cleaning."""
+        """As the SDK's; new texts, integers and lists of texts need no cleaning."""
         bounded: Any = self._attributes
         held = bounded._dict
         if (
-            _PLAIN.issuperset(map(type, attributes.values()))
+            (_PLAIN.issuperset(map(type, attributes.values())) or _are_clean(attributes.values()))
             and _NAMES.issuperset(map(type, attributes))
             and "" not in attributes
             and self._end_time is None

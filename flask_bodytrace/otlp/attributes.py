@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any
 
-from .wire import int64, sized
+from .wire import int64, sized, varint
 
 MAX_KEYS = 512
 """Keys of attributes whose values are kept as bytes; also names of spans."""
@@ -18,10 +18,12 @@ MAX_LENGTH = 256
 _SHORT = 60
 """Bytes of a key, and of a value, whose lengths take one byte each, together too."""
 _double = Struct("<d").pack
+_TEXT = frozenset({str})
 
 
-Texts = tuple[dict[str, bytes], dict[int, bytes], bytes]
-"""Of one key: the text values kept, what comes before a short one by its length, and its name."""
+Texts = tuple[dict[str | tuple[str, ...], bytes], dict[int, bytes], bytes]
+"""Of one key: the texts and lists of texts kept, what comes before a short text by its length, and
+its name."""
 Numbers = tuple[dict[int, bytes], bytes]
 """Of one key: the integer values kept, and its name."""
 
@@ -33,7 +35,9 @@ class AttributeEncoder:
         self.texts: dict[str, Texts] = {}
         self.numbers: dict[str, Numbers] = {}
 
-    def pairs(self, attributes: Mapping[str, Any]) -> list[bytes]:
+    def pairs(  # noqa: C901 - inline, since it runs for each attribute of each span
+        self, attributes: Mapping[str, Any]
+    ) -> list[bytes]:
         """Each attribute as a sized ``KeyValue``.
 
         :raises Exception: one of them is not known here.
@@ -45,6 +49,9 @@ class AttributeEncoder:
             kind = type(value)
             if kind is str:
                 kept, before, name = texts.get(key) or self._texts_of(key)
+                if len(value) > MAX_LENGTH:
+                    pairs.append(_long(name, value.encode()))
+                    continue
                 pair = kept.get(value)
                 if pair is None:
                     data = value.encode()
@@ -68,9 +75,20 @@ class AttributeEncoder:
                     if len(known) < MAX_VALUES:
                         known[value] = pair
             else:
-                pair = sized(_name(key) + sized(any_value(value)))
+                pair = self._other(key, value)
             pairs.append(pair)
         return pairs
+
+    def _other(self, key: str, value: Any) -> bytes:
+        if type(value) is not tuple or not _TEXT.issuperset(map(type, value)):
+            return sized(_name(key) + sized(any_value(value)))
+        kept, _, name = self.texts.get(key) or self._texts_of(key)
+        pair = kept.get(value)
+        if pair is None:
+            pair = sized(name + sized(any_value(value)))
+            if len(kept) < MAX_VALUES and len(pair) <= MAX_LENGTH:
+                kept[value] = pair
+        return pair
 
     def _texts_of(self, key: str) -> Texts:
         made: Texts = ({}, {}, _name(key))
@@ -93,6 +111,14 @@ def _keep(by_key: dict[str, Any], key: str, made: Any) -> None:
 def _name(key: str) -> bytes:
     """The field ``key``, number 1, and the tag of ``value``, number 2."""
     return (b"\x0a" + sized(key.encode()) if key else b"") + b"\x12"
+
+
+def _long(name: bytes, data: bytes) -> bytes:
+    """The sized ``KeyValue`` of a text that is not kept; all of it is copied once."""
+    text = b"\x0a" + varint(len(data))
+    size = len(text) + len(data)
+    value = varint(size)
+    return b"".join((varint(len(name) + len(value) + size), name, value, text, data))
 
 
 def any_value(value: Any) -> bytes:  # noqa: PLR0911 - one line for each type

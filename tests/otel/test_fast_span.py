@@ -259,6 +259,8 @@ def test_spans_are_those_the_sdk_makes(  # noqa: C901 - one small view after the
             types.add(type(span))
             span.set_attribute("mine", (1, 2))
             span.set_attributes({"http.response.status_code": 1, "too": "x"})
+            span.set_attributes({"texts": ("a", "b"), "none": (), "mixed": ("a", 1)})
+            span.set_attributes({"more": ("c",), "less": ("d",)})
             for name in ("first", "second"):
                 span.add_event(name, {"exception.type": name})
             span.add_link(SpanContext(1, 2, is_remote=True))

@@ -61,7 +61,9 @@ def viewer() -> Iterator[RunningViewer]:
         yield RunningViewer(url, made.app)
 
 
-@pytest.fixture(scope="session")
+# Not of the session: Playwright's event loop counts as running in this thread while it is there,
+# and `asyncio.run` in a later module would refuse to start another.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Real Chromium, headless."""
     if not CHROMIUM.exists():

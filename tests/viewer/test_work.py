@@ -137,6 +137,18 @@ def test_templates_within_templates_each_have_their_time(app: Flask, store: Trac
     assert rows.total > row.total > 0
 
 
+def test_one_that_fails_within_another_does_not_end_it(app: Flask, store: TraceStore) -> None:
+    def row(_: int) -> str:
+        with pytest.raises(ZeroDivisionError):
+            render_template("broken.html", nothing=0)
+        return ""
+
+    app.add_url_rule("/", view_func=lambda: render_template("rows.html", row=row))
+    app.test_client().get("/")
+    rows, broken = templates_of(spans_of(store))
+    assert (rows.name, rows.failed, broken.failed) == ("rows.html", 0, 2)
+
+
 def test_a_streamed_template_is_there(app: Flask, store: TraceStore) -> None:
     @app.get("/")
     def index() -> Any:

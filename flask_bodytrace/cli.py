@@ -189,7 +189,7 @@ def routes(state: State) -> None:
     "--store",
     "path",
     type=click.Path(dir_okay=False),
-    help="A file (SQLite) that keeps the traces over restarts.",
+    help="A file (SQLite) that keeps traces and log records over restarts.",
 )
 @click.option(
     "--grpc-port",

@@ -2,7 +2,8 @@
 
 Spans and log records come in by `collector` (this process's own) or `receiver` and `otlp` (other
 services'; metrics by `otlp_metrics`, over gRPC by `grpc_receiver`), and are kept in `store` as
-`model` and `metrics` have them. `pages` are the WSGI application, `access` says who may see it,
+`model` and `metrics` have them. `template_notes` and `sql_notes` add what this process did and
+made no span of (`notes`). `pages` are the WSGI application, `access` says who may see it,
 `mount` puts it into a Flask application, `handover` keeps its traces over a reload, `server` runs
 it alone. The rest is one module for one page, picture or format.
 

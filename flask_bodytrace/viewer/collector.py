@@ -8,12 +8,16 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
+import msgspec
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace import SpanKind, format_span_id, format_trace_id, get_current_span
 
 from .model import Attributes, Event, Link, LogRecord, Span, Value
+from .notes import notes
+from .sql_notes import spans_of
 from .store import TraceStore
+from .template_notes import events_of
 
 # OpenTelemetry's severity numbers (logs data model, "Severity Fields").
 _SEVERITIES = ((50, 21), (40, 17), (30, 13), (20, 9), (10, 5))
@@ -35,7 +39,26 @@ class StoreProcessor(SpanProcessor):
             if span.resource is not self._resource:
                 self._resource_attributes = _plain(span.resource.attributes)
                 self._resource = span.resource
-            self._store.add([_convert(span, context, self._resource_attributes)])
+            self._store.add(self._shown(span, context))
+
+    def _shown(self, span: ReadableSpan, context: Any) -> list[Span]:
+        """The span, and what was noted of it."""
+        parent = span.parent
+        if span.kind is SpanKind.CLIENT and parent is not None and _is_database(span):
+            notes.cover(context.trace_id, parent.span_id, span.start_time or 0)
+        converted = _convert(span, context, self._resource_attributes)
+        note = notes.take(context.trace_id, context.span_id)
+        if note is None:
+            return [converted]
+        events = sorted([*converted.events, *events_of(note)], key=lambda event: event.time)
+        dropped = converted.dropped + note.left_out
+        converted = msgspec.structs.replace(converted, events=events, dropped=dropped)
+        return [converted, *spans_of(note, converted)]
+
+
+def _is_database(span: ReadableSpan) -> bool:
+    found = span.attributes or {}
+    return "db.system.name" in found or "db.system" in found
 
 
 def _convert(span: ReadableSpan, context: Any, resource: Attributes) -> Span:

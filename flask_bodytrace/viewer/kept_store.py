@@ -2,14 +2,15 @@
 
 Searches, pages and bounds are those of the store in memory; the file, SQLite's, is written behind
 it by one thread, and holds what the store holds: a trace that goes from the one goes from the
-other. So its size is bounded as the store's is.
+other, and so does a log record of no trace. So its size is bounded as the store's is.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,13 +20,13 @@ from typing import Any
 import msgspec
 
 from .model import LogRecord, Span
-from .packing import SPAN, packed, packed_log, unpacked
+from .packing import LOG, SPAN, packed, packed_log, unpacked
 from .store import Limits, TraceStore
 
 _VERSION = 1
 _APPLICATION = 0x626F6479
 """SQLite's application_id of these files: "body"."""
-_BATCH = 512
+_BATCH = 4_096
 _TABLES = """
 CREATE TABLE IF NOT EXISTS resource (id INTEGER PRIMARY KEY, data BLOB NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS item (
@@ -35,6 +36,7 @@ CREATE TABLE IF NOT EXISTS item (
 """
 _log = logging.getLogger("flask_bodytrace")
 _Change = tuple[str, Any]
+_Row = tuple[str, str, str, "int | None", bytes]
 
 
 class CannotKeep(Exception):
@@ -42,7 +44,7 @@ class CannotKeep(Exception):
 
 
 class KeptStore(TraceStore):
-    """A store whose traces are in a file too.
+    """A store whose traces and log records are in a file too.
 
     :param path: the file; made if it is not there.
     :raises CannotKeep: it is something else, or cannot be written.
@@ -52,23 +54,48 @@ class KeptStore(TraceStore):
         super().__init__(limits)
         self._changes: SimpleQueue[_Change | None] = SimpleQueue()
         self._file = _open(path)
-        self._numbers = 0
+        self._number = 0
+        """The last that a log record has in the file, which tells it from others."""
+        self._alone: deque[int] = deque()
+        """The numbers of those of no trace, as they came in."""
+        self._read_number: int | None = None
+        """While the file is read, the number of what is read; `_was_kept` says what came of it."""
+        self._was_kept = False
         self._resources: dict[bytes, int] = {}
-        for spans, logs in _read(self._file):
-            super().add(spans, logs)
+        self._read()
         self._thread = Thread(target=self._write, name="bodytrace-store", daemon=True)
         self._thread.start()
 
-    def add(self, spans: Iterable[Span], logs: Iterable[LogRecord] = ()) -> None:
-        """Keep spans and log records, also in the file, soon."""
-        spans, logs = list(spans), list(logs)
-        # Those of no trace would stay in the file for ever: nothing that goes takes them along.
-        self._changes.put(("add", (spans, [log for log in logs if log.trace_id])))
-        super().add(spans, logs)
+    def _read(self) -> None:
+        """Take over what is in the file; what there is no room for goes from it."""
+        for row, number, spans, logs in _read(self._file):
+            self._number = max(self._number, number)
+            self._read_number, self._was_kept = number, False
+            super().add(spans, logs)
+            if not self._was_kept:
+                # There is nobody to write yet: what is put is written later.
+                self._changes.put(("row", row))
+        self._read_number = None
+
+    def _kept(self, item: Span | LogRecord) -> None:
+        self._was_kept = True
+        if self._read_number is None:
+            self._number += 1
+            self._changes.put(("keep", (item, self._number)))
 
     def _gone(self, trace_id: str) -> None:
-        # While the file is read, there is nobody to write yet; what is put is written later.
         self._changes.put(("gone", trace_id))
+
+    def _logs_changed(self, kept: Sequence[LogRecord], gone: Sequence[LogRecord]) -> None:
+        # Those of a trace come with it, and go with it. No trace takes the others along.
+        for log in kept:
+            if log.trace_id:
+                continue
+            self._kept(log)
+            self._alone.append(self._number if self._read_number is None else self._read_number)
+        for log in gone:
+            if not log.trace_id:
+                self._changes.put(("log", self._alone.popleft()))
 
     def close(self) -> None:
         """Write what is left, and close the file."""
@@ -87,31 +114,40 @@ class KeptStore(TraceStore):
                     batch.append(following)
                 try:
                     with self._file:
-                        for what, given in batch:
-                            self._apply(what, given)
+                        self._apply(batch)
                 except sqlite3.Error as error:
                     _log.warning("the viewer's file could not be written: %s", error)
 
-    def _apply(self, what: str, given: Any) -> None:
-        if what == "gone":
-            self._file.execute("DELETE FROM item WHERE trace_id = ?", (given,))
-            return
-        spans, logs = given
+    def _apply(self, batch: Iterable[_Change]) -> None:
+        rows: list[_Row] = []
+        for what, given in batch:
+            if what == "keep":
+                rows.append(self._row(*given))
+                continue
+            # What goes may be among what came before it.
+            self._insert(rows)
+            rows = []
+            sql, values = {
+                "gone": ("DELETE FROM item WHERE trace_id = ?", (given,)),
+                "log": ("DELETE FROM item WHERE trace_id = '' AND key = ?", (f"log {given}",)),
+                "row": ("DELETE FROM item WHERE number = ?", (given,)),
+            }[what]
+            self._file.execute(sql, values)
+        self._insert(rows)
+
+    def _insert(self, rows: Sequence[_Row]) -> None:
         self._file.executemany(
-            "INSERT INTO item (trace_id, key, form, resource, data) VALUES (?, ?, ?, ?, ?)",
-            [self._row(span) for span in spans] + [self._log_row(log) for log in logs],
+            "INSERT INTO item (trace_id, key, form, resource, data) VALUES (?, ?, ?, ?, ?)", rows
         )
 
-    def _row(self, span: Span) -> tuple[str, str, str, int | None, bytes]:
-        form, data = packed(span)
-        resource = self._resource(span.resource) if form == SPAN else None
-        return span.trace_id, span.span_id, form, resource, data
-
-    def _log_row(self, log: LogRecord) -> tuple[str, str, str, None, bytes]:
-        self._numbers += 1
-        form, data = packed_log(log)
-        # Log records have no id: each is one of its own.
-        return log.trace_id, f"log {log.time} {self._numbers}", form, None, data
+    def _row(self, item: Span | LogRecord, number: int) -> _Row:
+        if isinstance(item, LogRecord):
+            form, data = packed_log(item)
+            # Log records have no id: each is one of its own.
+            return item.trace_id, f"log {number}", form, None, data
+        form, data = packed(item)
+        resource = self._resource(item.resource) if form == SPAN else None
+        return item.trace_id, item.span_id, form, resource, data
 
     def _resource(self, attributes: Mapping[str, Any]) -> int:
         data = msgspec.msgpack.encode(attributes)
@@ -155,11 +191,14 @@ def _open(path: Path) -> sqlite3.Connection:
     return file
 
 
-def _read(file: sqlite3.Connection) -> Iterator[tuple[list[Span], list[LogRecord]]]:
+def _read(file: sqlite3.Connection) -> Iterator[tuple[int, int, list[Span], list[LogRecord]]]:
+    """What is in the file: each with its row, and its number as a log record, 0 for a span."""
     resources = {
         number: msgspec.msgpack.decode(data)
         for number, data in file.execute("SELECT id, data FROM resource")
     }
-    rows = file.execute("SELECT form, resource, data FROM item ORDER BY number")
-    for form, resource, data in rows:
-        yield unpacked(form, data, resources.get(resource, {}))
+    rows = file.execute("SELECT number, key, form, resource, data FROM item ORDER BY number")
+    for row, key, form, resource, data in rows:
+        # Files of before have a time between the two.
+        number = int(key.split()[-1]) if form == LOG else 0
+        yield row, number, *unpacked(form, data, resources.get(resource, {}))

@@ -29,18 +29,23 @@ class LogStore:
         self._size = 0
         self._number = 0
 
-    def add(self, records: Iterable[LogRecord]) -> None:
-        """Keep log records."""
+    def add(self, records: Iterable[LogRecord]) -> tuple[list[LogRecord], list[LogRecord]]:
+        """Keep log records; gives those that are kept, and those that had to go, in order."""
+        kept: list[LogRecord] = []
+        gone: list[LogRecord] = []
         for record in records:
             size = weigh(record)
             if size > self._limit:
                 continue
             self._number += 1
             self._entries.append((Entry(self._number, record), size))
+            kept.append(record)
             self._size += size
             while self._size > self._limit:
-                _, gone = self._entries.popleft()
-                self._size -= gone
+                first, freed = self._entries.popleft()
+                gone.append(first.record)
+                self._size -= freed
+        return kept, gone
 
     def entries(self) -> list[Entry]:
         """All of them, as they came in."""

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from flask_bodytrace.otel.registry import IdentityRegistry
 
-from . import handover
+from . import handover, sql_notes, template_notes
 from .access import Access
 from .collector import StoreProcessor, collect_logs
 from .pages import Viewer
@@ -55,6 +55,7 @@ def mount(app: Flask, settings: Settings, provider: TracerProvider) -> None:
     viewer = Viewer(_store_of(provider, settings), Access(token))
     # An open page must not fill the terminal. Added twice, a filter is there once.
     logging.getLogger("werkzeug").addFilter(_not_ours)
+    template_notes.watch(app)
     app.wsgi_app = ViewerMount(app.wsgi_app, viewer)  # type: ignore[method-assign]
 
 
@@ -64,9 +65,13 @@ class ViewerMount:
     def __init__(self, app: WSGIApplication, viewer: Viewer) -> None:
         self.app = app
         self._viewer = viewer
+        self._listens = sql_notes.listen()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
+        if not self._listens:
+            # An application may load SQLAlchemy after the extension, or never.
+            self._listens = sql_notes.listen()
         path = environ.get("PATH_INFO", "")
         below = path.removeprefix(PREFIX)
         if below == path or (below and not below.startswith("/")):

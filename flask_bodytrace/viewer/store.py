@@ -179,7 +179,7 @@ class TraceStore:
         with self._lock:
             self._version += 1
             now = monotonic()
-            self._logs.add(logs)
+            self._logs_changed(*self._logs.add(logs))
             items: Iterable[Span | LogRecord] = chain(spans, (log for log in logs if log.trace_id))
             for item in items:
                 trace = self._traces.get(item.trace_id)
@@ -231,9 +231,11 @@ class TraceStore:
                 trace.digest.add(item)
             trace.resources.add(id(item.resource))
             self._count(trace, 1, size)
+            self._kept(item)
         else:
             trace.logs.append(item)
             self._count(trace, 1, size)
+            self._kept(item)
         self._evict(trace)
 
     def _count(self, trace: _Kept, items: int, size: int) -> None:
@@ -255,8 +257,14 @@ class TraceStore:
             self._forget_index(oldest)
             self._gone(oldest.trace_id)
 
+    def _kept(self, item: Span | LogRecord) -> None:
+        """Called with the lock held, for each item of a trace that there was room for."""
+
     def _gone(self, trace_id: str) -> None:
         """Called with the lock held, for each trace that had to go."""
+
+    def _logs_changed(self, kept: Sequence[LogRecord], gone: Sequence[LogRecord]) -> None:
+        """Called with the lock held: what the page of log records got, and what went from it."""
 
     def _forget_index(self, trace: _Kept) -> None:
         if trace.index is not None:

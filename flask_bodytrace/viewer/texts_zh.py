@@ -89,6 +89,36 @@ TEXTS = {
     "Live": "实时",
     "Live on or off": "开关实时更新",
     "Log records": "日志",
+    "SQL and templates": "SQL 与模板",
+    "SQL and templates of a trace": "链路的 SQL 与模板",
+    "1 statement": "1 条语句",
+    "{n} statements": "{n} 条语句",
+    "1 template": "1 个模板",
+    "{n} templates": "{n} 个模板",
+    "Statement": "语句",
+    "Times": "次数",
+    "Total": "总计",
+    "Longest": "最长",
+    "longest": "最长",
+    "Database": "数据库",
+    "The request that did it": "执行它的请求",
+    "Executions": "各次执行",
+    "One request executed it so often: perhaps once for each row of another": (
+        "一个请求执行了这么多次：可能对另一查询的每一行各执行一次"
+    ),
+    "One request executed the same statement {n} times:": "一个请求把同一条语句执行了 {n} 次：",
+    "Literal values are shown as ?, and comments are left out.": "字面值显示为 ?，注释已略去。",
+    "Templates": "模板",
+    "Template": "模板",
+    "Variables": "变量",
+    "(from a string)": "（来自字符串）",
+    "not finished": "未完成",
+    "Names of variables only, without those that Flask adds.": (
+        "只有变量名，不含 Flask 自己加入的。"
+    ),
+    "None. An application with the viewer in it notes what it renders.": (
+        "无。内置查看器的应用会记下它渲染的模板。"
+    ),
     "(no message)": "（无消息）",
     "Logs": "日志",
     "1 log record": "1 条日志",

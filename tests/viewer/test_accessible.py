@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from flask_bodytrace.viewer.metrics import Origin, Point
-from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
+from flask_bodytrace.viewer.model import Attributes, Event, Link, LogRecord, Span
 from tests.viewer.running import RunningViewer as Viewer
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ PATHS = [
     f"/trace/{TRACE}",
     f"/trace/{TRACE}/flame",
     f"/trace/{TRACE}/export",
+    f"/trace/{TRACE}/work",
+    f"/trace/{0xBB:032x}/work",
     f"/trace/{TRACE}/span/{1:016x}",
     f"/trace/{TRACE}/span/{3:016x}",
     f"/compare?a={TRACE}",
@@ -56,6 +58,14 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
     log = LogRecord(TRACE, f"{3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
     failed = LogRecord("", None, 6, "ERROR", 17, "gone", "svc", "", {})
     viewer.store.add((), [log, failed])
+    rendered: Attributes = {"template.name": "cart.html", "template.variables": ["lines", "user"]}
+    asked = {"db.system.name": "postgresql", "db.namespace": "shop",
+             "db.query.text": "SELECT sku\nFROM line\nWHERE id = 1"}  # fmt: skip
+    viewer.store.add(
+        [make_span(1, 2, id=base + 4, parent=1, trace=0xAA, kind=3, name="SELECT", status=2,
+                   attributes=asked, events=[Event("template", 5, rendered)])
+         for base in range(9)]
+    )  # fmt: skip
     for kind, method in (("sum", "GET"), ("sum", "POST"), ("histogram", "GET")):
         told = (("http.request.method", method),)
         origin = Origin("svc", f"of.{kind}", "s", kind, False, False, 1, told, "")
@@ -100,6 +110,11 @@ def test_axe_finds_nothing(filled: Viewer, browser: Browser, looks: dict[str, An
     page.click("[data-act=zoomIn]")
     if problems := findings(page):
         found["open"] = problems
+    page.goto(f"{filled.url}/trace/{TRACE}/work")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    if problems := findings(page):
+        found["executions"] = problems
     page.goto(f"{filled.url}/logs")
     page.keyboard.press("j")
     page.keyboard.press("Enter")

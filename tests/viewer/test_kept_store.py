@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
@@ -81,6 +82,73 @@ def test_what_goes_from_the_store_goes_from_the_file(
     assert {int(s.trace_id, 16) for s in KeptStore(path, Limits(traces=1)).summaries()} == {9}
 
 
+def bodies(store: KeptStore) -> list[Any]:
+    return [entry.record.body for entry in store.logs()]
+
+
+def in_file(path: Path) -> list[str]:
+    with sqlite3.connect(path) as file:
+        return [row[0] for row in file.execute("SELECT trace_id FROM item ORDER BY number")]
+
+
+def free(body: str) -> LogRecord:
+    """Of no trace. All of one time: nothing but its place tells it from others."""
+    return LogRecord("", None, 5, "WARN", 13, body, "shop", "log", {"a": 1})
+
+
+def test_log_records_of_no_trace_are_there_again(
+    path: Path, make_span: Callable[..., Span]
+) -> None:
+    for number in range(3):
+        store = KeptStore(path)
+        assert bodies(store) == [str(before) for before in range(number * 2)]
+        of_trace = msgspec.structs.replace(free(str(number * 2 + 1)), trace_id=TRACE)
+        store.add([make_span()], [free(str(number * 2)), of_trace])
+        store.close()
+    last = KeptStore(path)
+    assert last.logs()[0].record == free("0")
+    assert len(last) == 6
+    last.close()
+
+
+def test_log_records_that_go_from_the_page_go_from_the_file(path: Path) -> None:
+    limits = Limits(logs=5_000)
+    store = KeptStore(path, limits)
+    store.add((), [free("x" * 10_000)])
+    for number in range(100):
+        store.add((), [free(f"{number} {again}") for again in range(3)])
+    kept = bodies(store)
+    store.close()
+    assert kept[-1] == "99 2"
+    assert len(in_file(path)) == len(kept) < 10
+    again = KeptStore(path, limits)
+    assert bodies(again) == kept
+    again.add((), [free("new")])
+    kept = bodies(again)
+    again.close()
+    # What a smaller store has no room for goes from the file, too.
+    smaller = KeptStore(path, Limits(logs=2_000))
+    assert bodies(smaller) == kept[-len(bodies(smaller)) :]
+    left = len(bodies(smaller))
+    smaller.close()
+    assert 0 < len(in_file(path)) == left < len(kept)
+    KeptStore(path, Limits(logs=100)).close()
+    assert in_file(path) == []
+
+
+def test_what_a_trace_has_no_room_for_is_not_in_the_file(
+    path: Path, make_span: Callable[..., Span]
+) -> None:
+    store = KeptStore(path, Limits(trace_items=3))
+    log = msgspec.structs.replace(free("x"), trace_id=TRACE)
+    for _ in range(20):
+        store.add([make_span()], [log])
+    store.close()
+    assert len(in_file(path)) == 3
+    KeptStore(path, Limits(trace_items=2)).close()
+    assert len(in_file(path)) == 2
+
+
 VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 
 
@@ -138,6 +206,9 @@ def start(path: Path) -> tuple[subprocess.Popen[str], str]:
     return process, found[0]
 
 
+LOG = '{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"of no trace"}}]}]}]}'
+
+
 def test_the_command_keeps_traces_over_a_restart(
     path: Path, make_span: Callable[..., Span]
 ) -> None:
@@ -147,9 +218,11 @@ def test_the_command_keeps_traces_over_a_restart(
         try:
             if number == 0:
                 headers = {"Content-Type": "application/json"}
-                sent = requests.post(f"{url}/v1/traces", data=body, headers=headers, timeout=10)
-                assert sent.status_code == 200
+                for signal_, sent in (("traces", body), ("logs", LOG)):
+                    to = f"{url}/v1/{signal_}"
+                    assert requests.post(to, data=sent, headers=headers, timeout=10).ok
             assert "POST /orders" in requests.get(url, timeout=10).text
+            assert "of no trace" in requests.get(f"{url}/logs", timeout=10).text
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 0
         finally:

@@ -14,7 +14,7 @@ import requests
 import flask_bodytrace.viewer
 from flask_bodytrace.viewer import texts
 from flask_bodytrace.viewer.metrics import Origin, Point
-from flask_bodytrace.viewer.model import Event, Link, LogRecord, Span
+from flask_bodytrace.viewer.model import Attributes, Event, Link, LogRecord, Span
 from flask_bodytrace.viewer.texts_zh import TEXTS
 from tests.viewer.running import RunningViewer as Viewer
 
@@ -96,6 +96,13 @@ def filled(viewer: Viewer, make_span: Callable[..., Span]) -> Viewer:
         )  # fmt: skip
     log = LogRecord(TRACE, f"{0xAA3:016x}", 5, "WARN", 13, "low", "", "log", {"x": 1})
     viewer.store.add((), [log])
+    rendered: Attributes = {"template.name": "order", "template.variables": ["user"]}
+    for number in range(30):
+        viewer.store.add(
+            [make_span(1, 2, id=0x8000 + number, parent=0xAA1, trace=0xAA, kind=3, name="SEL",
+                       attributes={"db.system.name": "pg", "db.query.text": "SEL 1"},
+                       events=[Event("template", 5, rendered)])]
+        )  # fmt: skip
     viewer.store.add([make_span(id=0x7777, parent=0x6666, trace=0xCC, name="piece")])
     origin = Origin("svc", "order", "s", "histogram", False, False, 1, (), "")
     viewer.store.add_metrics([(origin, Point(1, 9 * 10**9, 7, (0.5,), (3, 4)))])
@@ -118,6 +125,8 @@ PATHS = [
     f"/trace/{0xCC:032x}",
     f"/trace/{TRACE}/flame",
     f"/trace/{TRACE}/export",
+    f"/trace/{TRACE}/work",
+    f"/trace/{0xCC:032x}/work",
     f"/trace/{TRACE}/span/{0xAA1:016x}",
     f"/trace/{TRACE}/span/{0xAA3:016x}",
     f"/trace/{TRACE}/span/{0xAA4:016x}",

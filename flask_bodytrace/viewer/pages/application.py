@@ -35,6 +35,7 @@ from . import (
     take_away,
     trace,
     traces,
+    work,
 )
 from .site import Site, Visit
 
@@ -68,6 +69,7 @@ _PAGES: tuple[tuple[str, str, Callable[..., Response]], ...] = (
     ("/compare", "compare", compare.side_by_side),
     (_ONE, "trace", trace.trace),
     (f"{_ONE}/flame", "flame", flame.of_trace),
+    (f"{_ONE}/work", "work", work.work),
     (f"{_ONE}/find.json", "find", trace.find),
     (f"{_ONE}/span/<span_id>", "span", span.span),
     (f"{_ONE}/export", "export", take_away.take_away),

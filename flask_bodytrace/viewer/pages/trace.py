@@ -14,6 +14,7 @@ from flask_bodytrace.viewer.search import find_spans
 from flask_bodytrace.viewer.waterfall import waterfall
 
 from .site import Visit
+from .work import work_in
 
 _AT_ONCE = 200
 """Rows that come as markup: what is seen first, and all there is without the script."""
@@ -33,6 +34,7 @@ def trace(visit: Visit, trace_id: str) -> Response:
     log_counts = Counter(log.span_id for log in found.logs)
     first = min(max(visit.request.args.get("from", 1, type=int), 1), len(whole.rows))
     store = visit.store
+    executed, repeated, templates = work_in(found.spans)
     return visit.page(
         "trace.html",
         trace=found,
@@ -51,6 +53,9 @@ def trace(visit: Visit, trace_id: str) -> Response:
         marks=marks,
         links_to=[(other, store.summary(other)) for other in found.summary.links],
         links_from=store.linking_to(found.trace_id),
+        executed=executed,
+        repeated=repeated,
+        templates=templates,
         find=visit.request.args.get("find", "")[:256],
     )
 

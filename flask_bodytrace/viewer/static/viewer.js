@@ -72,6 +72,7 @@ const keys = {
   m: () => go(document.querySelector("[data-page=map]")?.href),
   g: () => go(document.querySelector("[data-page=logs]")?.href),
   h: () => go(document.querySelector("[data-page=metrics]")?.href),
+  s: () => go(document.querySelector("[data-page=work]")?.href),
   l: () => document.querySelector("[data-live]")?.click(),
   "/": () => {
     const search = document.querySelector("[data-search]");

@@ -159,11 +159,11 @@ def drive_and_check(system: System, wanted: Load) -> int:
 
     outcome = drive(system, wanted)
     print(outcome)
-    answered = time.perf_counter()
     with closing(Ledger(system)) as ledger:
         try:
             counted = ledger.settle()
-            print(f"settled     {time.perf_counter() - answered:.1f} s after the last answer")
+            settled_s = time.perf_counter() - outcome.answered_at
+            print(f"settled     {settled_s:.1f} s after the last answer")
             print(", ".join(f"{number} {what}" for what, number in counted.items()))
         except NotSettled as error:
             print(f"not settled: {error}", file=sys.stderr)

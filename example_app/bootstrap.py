@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -171,11 +173,17 @@ class Surroundings:
             loops = {
                 f"events-{number}": EventLoop(consumer, timed(handlers, group), tracer, given_up)
                 for number, consumer in enumerate(
-                    self.engines.consumers(self.data, group, handlers), start=1
+                    self.engines.consumers(self.data, group, handlers, seat=self._seat), start=1
                 )
             }
             with together([*loops.values()]):
                 yield {name: loop.state for name, loop in loops.items()}
+
+    @property
+    def _seat(self) -> str:
+        """What one process on this machine is at a time: the one that has the service's lock."""
+        folder = hashlib.sha256(os.fsencode(self.data.absolute())).hexdigest()[:8]
+        return f"{socket.gethostname()}-{folder}"
 
     @contextmanager
     def relay(

@@ -152,11 +152,15 @@ class KafkaConsumer:
     what was handled is committed by then. It joins the group with its first `poll`.
 
     :param topics: of the events it is to see; it may see others too.
+    :param instance: what makes it the same member when it is started again (``group.instance.id``),
+        with the same partitions; no two that live may have one. Such a member does not leave.
     """
 
     system = "kafka"
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Iterable[str]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Iterable[str], instance: str = ""
+    ) -> None:
         self.group = group
         self._destinations = sorted({destination_of(topic) for topic in topics})
         self._topics = _Topics(settings)
@@ -168,6 +172,7 @@ class KafkaConsumer:
                 "enable.partition.eof": True,
                 # So long a commit may take while no broker answers.
                 "socket.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
+                **({"group.instance.id": instance} if instance else {}),
                 **settings.of_consumers(),
                 **_QUIET,
                 "error_cb": self._note_error,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from example_app.events.event import Event
 
 _IDLE_S = 1.0
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
 _log = logging.getLogger(__name__)
 
 

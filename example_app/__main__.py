@@ -9,11 +9,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER
 from example_app.engines import Engines
 from example_app.failures import TemporarilyUnavailable
 from example_app.load.run import Load, drive
 from example_app.orders.shards import DATABASES
+from example_app.replaying import replay
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
 

@@ -20,7 +20,7 @@ from example_app.breaker.guard import Guard
 from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
 from example_app.duty import Duty
 from example_app.engines import Engines
-from example_app.events import dead_letters
+from example_app.events.event import PLACED
 from example_app.events.loop import EventLoop, together
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
@@ -66,6 +66,7 @@ class Surroundings:
         they are reached by a name, and listen on ``0.0.0.0``.
     :ivar tracing: one of `TRACINGS`: who makes the services' spans.
     :ivar payment_key: the secret between payments and orders.
+    :ivar most_waiting: so many events may wait to be handled while new orders are taken.
     :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
 
@@ -75,6 +76,7 @@ class Surroundings:
     tracer_provider: TracerProvider | None = None
     bind: str = ""
     tracing: str = BODYTRACE
+    most_waiting: int = 1000
     engines: Engines = field(default_factory=Engines)
 
     def __post_init__(self) -> None:
@@ -84,9 +86,10 @@ class Surroundings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND`, `_TRACING` and the engines.
+        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND` and so on, and the engines.
 
         :raises KeyError: one of the first three is not set.
+        :raises ValueError: a setting is not as it has to be.
         """
         pairs = (pair.partition("=") for pair in environ["EXAMPLE_SERVICES"].split(","))
         return cls(
@@ -95,6 +98,7 @@ class Surroundings:
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
             tracing=environ.get("EXAMPLE_TRACING", BODYTRACE),
+            most_waiting=int(environ.get("EXAMPLE_MOST_WAITING", cls.most_waiting)),
             engines=Engines.from_environment(environ),
         )
 
@@ -106,6 +110,7 @@ class Surroundings:
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
             "EXAMPLE_BIND": self.bind,
             "EXAMPLE_TRACING": self.tracing,
+            "EXAMPLE_MOST_WAITING": str(self.most_waiting),
             **self.engines.environment(),
         }
 
@@ -217,20 +222,6 @@ class Surroundings:
         return trace.get_tracer(f"example_app.{service}", tracer_provider=self.tracer_provider)
 
 
-def replay(data: Path, topic: str) -> int:
-    """Publish the dead letters of `topic` again, also while the system runs.
-
-    :returns: their number.
-    :raises ValueError: `topic` is not one of dead letters, or no system has run in `data`.
-    """
-    engines = Engines.from_environment()
-    with (
-        closing(engines.dead_letters(data, topic)) as consumer,
-        closing(engines.publisher(data)) as publisher,
-    ):
-        return dead_letters.replay(topic, consumer, publisher)
-
-
 @contextmanager
 def gateway(around: Surroundings) -> Iterator[Flask]:
     """Put the gateway together."""
@@ -255,6 +246,7 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 @contextmanager
 def orders(around: Surroundings) -> Iterator[Flask]:
     """Put the order service together, with its relay."""
+    from example_app.orders.admission import Admission
     from example_app.orders.callbacks import callback_routes
     from example_app.orders.file_audit_log import FileAuditLog
     from example_app.orders.inventory_client import InventoryClient
@@ -277,6 +269,13 @@ def orders(around: Surroundings) -> Iterator[Flask]:
             parts.enter_context(closing(part))
         duty = around.loops(ORDERS, lambda: around.relay(store.outboxes, tracer))
         observe_backlog(duty, lambda: store.unpublished().value)
+        progress = around.engines.progress(around.data)
+
+        def waiting() -> int:
+            behind = max(progress.behind(group, PLACED) for group in (PAYMENTS, FULFILMENT))
+            return behind + store.unpublished().value
+
+        admission = Admission(waiting, around.most_waiting)
         app.register_blueprint(
             order_routes(
                 Parts(
@@ -286,6 +285,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     ),
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed[PAYMENTS], cache)),
                     audit_log=audit_log,
+                    admission=admission,
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                 )
             )
@@ -296,6 +296,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         )
         app.register_blueprint(health)
         parts.enter_context(duty.running())
+        parts.enter_context(admission.running())
         yield app
 
 

@@ -13,7 +13,7 @@ from example_app.discovery.proxied_directory import ProxiedDirectory
 from example_app.discovery.static_directory import StaticDirectory
 from example_app.events.bus import PARTITIONS
 from example_app.events.kafka_settings import KafkaSettings
-from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+from example_app.events.sqlite_bus import SqliteConsumer, SqliteProgress, SqlitePublisher
 from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 
     from example_app.cache.store import OpenCache
     from example_app.discovery.directory import Directory
-    from example_app.events.bus import Consumer, Publisher
+    from example_app.events.bus import Consumer, Progress, Publisher
     from example_app.orders.shards import Router
     from example_app.orders.sql_store import SqlOrderStore
 
-MEMBERS = 4
-"""So many threads of a process handle a group's events, each those of its own partitions."""
+MEMBERS = 8
+"""So many threads of a process handle a group's events, each those of its own partition.
+
+Handling is mostly waiting, for a commit or for a neighbour: with fewer threads than those who order
+at the same time, payments would fall behind."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,14 @@ class Engines:
 
             return KafkaPublisher(KafkaSettings(self.bus))
         return SqlitePublisher(data / "bus.db")
+
+    def progress(self, data: Path) -> Progress:
+        """What knows how far groups are with their events."""
+        if self.bus:
+            from example_app.events.kafka_progress import KafkaProgress
+
+            return KafkaProgress(KafkaSettings(self.bus))
+        return SqliteProgress(data / "bus.db")
 
     def consumers(
         self,

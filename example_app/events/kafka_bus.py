@@ -42,8 +42,9 @@ _LOST = {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
 """This consumer can do nothing more, but another one can."""
 
 _REBALANCING = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION}
-# It would tell of each attempt to reach a broker; `error_cb` tells what is wrong.
-_QUIET = {"log_level": 2}
+QUIET = {"log_level": 2}
+"""It would tell of each attempt to reach a broker; `error_cb` tells what is wrong."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +68,7 @@ class KafkaPublisher:
 
         :raises BusUnavailable: not all were acknowledged in time. Some may be there.
         """
-        with _named():
+        with named():
             self._topics.make(destination_of(event.topic) for event in events)
             producer = self._producer()
             if self._in_doubt:
@@ -99,7 +100,7 @@ class KafkaPublisher:
                         "delivery.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
                         "linger.ms": 1,
                         **self._settings.common(),
-                        **_QUIET,
+                        **QUIET,
                         "error_cb": self._note_error,
                     },
                     logger=_log,
@@ -174,7 +175,7 @@ class KafkaConsumer:
             "socket.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
             **({"group.instance.id": instance} if instance else {}),
             **settings.of_consumers(),
-            **_QUIET,
+            **QUIET,
             "error_cb": self._note_error,
         }
         self._consumer = Consumer(self._configuration, logger=_log)
@@ -192,7 +193,7 @@ class KafkaConsumer:
 
         :raises BusUnavailable: no broker answers, or the topics are not there.
         """
-        with _named(), self._noting_loss():
+        with named(), self._noting_loss():
             if self._is_lost:
                 self._begin_anew()
             self._join()
@@ -288,7 +289,7 @@ class KafkaConsumer:
             _, last = self._open.pop(partition, (done, done))
             if done < last:
                 self._open[partition] = done, last
-        with _named(), self._noting_loss():
+        with named(), self._noting_loss():
             if self._in_doubt:
                 # To commit would wait for longer.
                 _ask(self._consumer)
@@ -354,7 +355,7 @@ class _Topics:
         wanted = {*names} - self._there
         if not wanted:
             return
-        admin = AdminClient({**self._settings.common(), **_QUIET}, logger=_log)
+        admin = AdminClient({**self._settings.common(), **QUIET}, logger=_log)
         missing = wanted - {*admin.list_topics(timeout=_ACKNOWLEDGED_S).topics}
         if missing:
             new = [NewTopic(name, PARTITIONS) for name in sorted(missing)]
@@ -374,7 +375,8 @@ def _ask(client: Consumer | Producer) -> None:
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def named() -> Iterator[None]:
+    """Raise what Kafka's client raises as `BusUnavailable`."""
     try:
         yield
     except (KafkaException, BufferError) as error:

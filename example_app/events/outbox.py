@@ -44,6 +44,7 @@ class Outbox(Protocol):
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken.
 
+        Those that are stored meanwhile may be left for the next time, as `wait` returns at once.
         What it has taken and could not be removed is not handed over again by this process.
 
         :returns: their number.

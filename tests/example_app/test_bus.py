@@ -293,6 +293,23 @@ def test_members_come_and_go_and_no_event_is_missed(bus: Bus, tracer: Tracer) ->
     assert handled.in_order()
 
 
+# Tansu says of the end of a partition what is not so.
+@pytest.mark.parametrize("bus", ["embedded", *slow("kafka")], indirect=True)
+def test_it_is_known_how_far_a_group_is(bus: Bus) -> None:
+    publisher, progress = bus.publisher(), bus.engines.progress(bus.data)
+    publisher.publish([*bus.events(5, keys=5), *bus.events(2, keys=2, topic=bus.paid)])
+    assert progress.behind(bus.group, bus.placed) == 7, "it has not begun, and paid is there too"
+    with closing(bus.member()) as consumer:
+        found = polled(consumer, 7)
+        consumer.commit(found[:0])
+        assert progress.behind(bus.group, bus.placed) == 7
+        last = found[-1]
+        in_its_partition = [it for it in found if it.place.partition == last.place.partition]
+        consumer.commit(in_its_partition)
+        assert progress.behind(bus.group, bus.placed) == 7 - len(in_its_partition)
+    assert progress.behind("nobody", bus.placed) == 7
+
+
 # So long is a member missed after it has died that this test would not end in time.
 _NOT_MISSED = "?session.timeout.ms=300000"
 

@@ -1,0 +1,63 @@
+"""Back pressure: whether one more order may be taken."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from example_app.orders.admission import Admission, TooManyWaiting
+
+
+class Waiting:
+    """So many events wait; or nobody knows how many."""
+
+    def __init__(self) -> None:
+        self.events: int | None = 0
+
+    def __call__(self) -> int:
+        if self.events is None:
+            raise RuntimeError("no broker answers")
+        return self.events
+
+
+def test_orders_are_taken_until_too_many_events_wait(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = Waiting()
+    admission = Admission(waiting, most=10)
+    admission.check()
+    for events, is_full in ((10, False), (11, True), (500, True), (10, False), (11, True)):
+        waiting.events = events
+        admission.look()
+        if is_full:
+            with pytest.raises(TooManyWaiting):
+                admission.check()
+        else:
+            admission.check()
+    said = [record.getMessage() for record in caplog.records]
+    refused, taken = "orders are refused: over 10 events wait", "orders are taken: "
+    assert said == [refused, taken + "events are handled again", refused], "changes alone"
+
+
+def test_orders_are_taken_where_nobody_knows(caplog: pytest.LogCaptureFixture) -> None:
+    waiting = Waiting()
+    admission = Admission(waiting, most=10)
+    waiting.events = 11
+    admission.look()
+    waiting.events = None
+    with caplog.at_level(logging.INFO):
+        admission.look()
+    admission.check()
+    assert "not known: no broker answers" in caplog.text
+
+
+def test_it_looks_again_and_again_by_itself() -> None:
+    seen = threading.Semaphore(0)
+
+    def waiting() -> int:
+        seen.release()
+        return 0
+
+    with Admission(waiting, most=10, every_s=0.01).running():
+        assert seen.acquire(timeout=30)
+        assert seen.acquire(timeout=30)

@@ -196,6 +196,8 @@ class Drill:
         for problem in problems[:20]:
             _say(problem)
         self.problems += len(problems)
+        if len(outcome.killed) > 1:
+            _say(", ".join(f"{number} x {name}" for name, number in outcome.killed.items()))
         _show(_row(what, outcome, settled_s, len(problems)))
 
 

@@ -20,7 +20,6 @@ from example_app.breaker.guard import Guard
 from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
 from example_app.duty import Duty
 from example_app.engines import Engines
-from example_app.events.event import PLACED
 from example_app.events.loop import EventLoop, together
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
@@ -246,7 +245,7 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 @contextmanager
 def orders(around: Surroundings) -> Iterator[Flask]:
     """Put the order service together, with its relay."""
-    from example_app.orders.admission import Admission
+    from example_app.orders.admission import Admission, events_waiting
     from example_app.orders.callbacks import callback_routes
     from example_app.orders.file_audit_log import FileAuditLog
     from example_app.orders.inventory_client import InventoryClient
@@ -270,12 +269,9 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         duty = around.loops(ORDERS, lambda: around.relay(store.outboxes, tracer))
         observe_backlog(duty, lambda: store.unpublished().value)
         progress = around.engines.progress(around.data)
-
-        def waiting() -> int:
-            behind = max(progress.behind(group, PLACED) for group in (PAYMENTS, FULFILMENT))
-            return behind + store.unpublished().value
-
-        admission = Admission(waiting, around.most_waiting)
+        admission = Admission(
+            lambda: events_waiting(store, progress, (PAYMENTS, FULFILMENT)), around.most_waiting
+        )
         app.register_blueprint(
             order_routes(
                 Parts(

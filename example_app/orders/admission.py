@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import metrics
 
+from example_app.events.event import PLACED
+from example_app.failures import TemporarilyUnavailable
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from example_app.events.bus import Progress
+    from example_app.orders.store import OrderStore
 
 AGAIN_AFTER_S = 1
 """Seconds after which whoever was refused may ask again."""
@@ -20,6 +26,19 @@ _log = logging.getLogger(__name__)
 
 class TooManyWaiting(Exception):
     """An order cannot be taken now: too many events wait to be handled."""
+
+
+def events_waiting(store: OrderStore, progress: Progress, groups: Iterable[str]) -> int:
+    """Count the events of orders that wait: in the outboxes, and for the group furthest behind.
+
+    Those in a bus that does not answer are not counted.
+    """
+    try:
+        behind = max(progress.behind(group, PLACED) for group in groups)
+    except TemporarilyUnavailable as error:
+        _log.info("how far groups are is not known: %s", error)
+        behind = 0
+    return behind + store.unpublished().value
 
 
 class Admission:

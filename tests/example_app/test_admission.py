@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+from opentelemetry.trace import NoOpTracer
 
-from example_app.orders.admission import Admission, TooManyWaiting
+from example_app.events.event import PLACED, new_event
+from example_app.failures import BusUnavailable
+from example_app.orders.admission import Admission, TooManyWaiting, events_waiting
+from example_app.orders.audit import BodyRecord
+from example_app.orders.order import Item, Order
+from example_app.orders.sqlite_store import SqliteOrderStore
+from example_app.orders.store import Status, StoredOrder
 
 
 class Waiting:
@@ -61,3 +70,25 @@ def test_it_looks_again_and_again_by_itself() -> None:
     with Admission(waiting, most=10, every_s=0.01).running():
         assert seen.acquire(timeout=30)
         assert seen.acquire(timeout=30)
+
+
+class Groups:
+    """A `Progress`."""
+
+    def __init__(self, **behind: int) -> None:
+        self._behind = behind
+
+    def behind(self, group: str, topic: str) -> int:
+        assert topic == "order.placed"
+        if group not in self._behind:
+            raise BusUnavailable("no broker answers")
+        return self._behind[group]
+
+
+def test_outboxes_and_the_group_furthest_behind_count(tmp_path: Path) -> None:
+    order = StoredOrder(Order("A1", "U1", (Item("BOLT", 2),)), Status.PLACED, BodyRecord(1, "0"))
+    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+        store.add(order, new_event(PLACED, "A1", {}))
+        groups = ("payments", "fulfilment")
+        assert events_waiting(store, Groups(payments=3, fulfilment=5), groups) == 6
+        assert events_waiting(store, Groups(payments=3), groups) == 1, "the outboxes alone"

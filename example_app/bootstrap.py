@@ -27,6 +27,7 @@ from example_app.health import health_routes
 from example_app.metrics.cache import MeteredCache
 from example_app.metrics.handlers import timed
 from example_app.metrics.loops import observe_backlog, observe_duty
+from example_app.orders.admission import MOST_WAITING, Admission, events_waiting, most_waiting
 from example_app.orders.shards import DATABASES
 from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
@@ -75,7 +76,7 @@ class Surroundings:
     tracer_provider: TracerProvider | None = None
     bind: str = ""
     tracing: str = BODYTRACE
-    most_waiting: int = 1000
+    most_waiting: int = MOST_WAITING
     engines: Engines = field(default_factory=Engines)
 
     def __post_init__(self) -> None:
@@ -97,7 +98,7 @@ class Surroundings:
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
             tracing=environ.get("EXAMPLE_TRACING", BODYTRACE),
-            most_waiting=int(environ.get("EXAMPLE_MOST_WAITING", cls.most_waiting)),
+            most_waiting=most_waiting(environ),
             engines=Engines.from_environment(environ),
         )
 
@@ -245,7 +246,6 @@ def gateway(around: Surroundings) -> Iterator[Flask]:
 @contextmanager
 def orders(around: Surroundings) -> Iterator[Flask]:
     """Put the order service together, with its relay."""
-    from example_app.orders.admission import Admission, events_waiting
     from example_app.orders.callbacks import callback_routes
     from example_app.orders.file_audit_log import FileAuditLog
     from example_app.orders.inventory_client import InventoryClient

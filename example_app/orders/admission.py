@@ -13,11 +13,12 @@ from example_app.events.event import PLACED
 from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from example_app.events.bus import Progress
     from example_app.orders.store import OrderStore
 
+MOST_WAITING = 1000
 AGAIN_AFTER_S = 1
 """Seconds after which whoever was refused may ask again."""
 
@@ -26,6 +27,17 @@ _log = logging.getLogger(__name__)
 
 class TooManyWaiting(Exception):
     """An order cannot be taken now: too many events wait to be handled."""
+
+
+def most_waiting(environ: Mapping[str, str]) -> int:
+    """Read `EXAMPLE_MOST_WAITING`: so many events may wait while new orders are taken.
+
+    :raises ValueError: it is no number.
+    """
+    text = environ.get("EXAMPLE_MOST_WAITING", "")
+    if text and not text.isdecimal():
+        raise ValueError(f"EXAMPLE_MOST_WAITING: {text[:60]!r} is no number")
+    return int(text or MOST_WAITING)
 
 
 def events_waiting(store: OrderStore, progress: Progress, groups: Iterable[str]) -> int:

@@ -12,7 +12,13 @@ from opentelemetry.trace import NoOpTracer
 
 from example_app.events.event import PLACED, new_event
 from example_app.failures import BusUnavailable
-from example_app.orders.admission import Admission, TooManyWaiting, events_waiting
+from example_app.orders.admission import (
+    MOST_WAITING,
+    Admission,
+    TooManyWaiting,
+    events_waiting,
+    most_waiting,
+)
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import Item, Order
 from example_app.orders.sqlite_store import SqliteOrderStore
@@ -92,3 +98,10 @@ def test_outboxes_and_the_group_furthest_behind_count(tmp_path: Path) -> None:
         groups = ("payments", "fulfilment")
         assert events_waiting(store, Groups(payments=3, fulfilment=5), groups) == 6
         assert events_waiting(store, Groups(payments=3), groups) == 1, "the outboxes alone"
+
+
+def test_how_many_may_wait_is_a_setting() -> None:
+    assert most_waiting({}) == most_waiting({"EXAMPLE_MOST_WAITING": ""}) == MOST_WAITING
+    assert most_waiting({"EXAMPLE_MOST_WAITING": "20"}) == 20
+    with pytest.raises(ValueError, match="EXAMPLE_MOST_WAITING: 'many' is no number"):
+        most_waiting({"EXAMPLE_MOST_WAITING": "many"})

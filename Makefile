@@ -15,7 +15,7 @@ help:
 	@echo "make demo    run the example order system, send it orders, check and print the traces"
 	@echo "make serve   run the example order system until Ctrl-C"
 	@echo "make load    drive load on the example order system (LOAD='--orders 2000 --kills 5', '--workers 2 --compare')"
-	@echo "make drill   the same on Kafka, Redis Cluster and MariaDB, which are killed meanwhile (LOAD='--seconds 600 --orders 9000 --kills 20')"
+	@echo "make drill   the same on Kafka, Redis Cluster, MariaDB, Consul and Envoy, which are killed meanwhile (LOAD='--seconds 600 --kills 60')"
 	@echo "make test    run the tests, but for the slow ones (minutes)"
 	@echo "make test-all  run all tests, as CI does (a quarter of an hour)"
 	@echo "make bench   measure against the peers, write benchmarks/RESULTS.md (needs wrk; BENCH=--quick: a glance)"

@@ -9,11 +9,12 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER, replay
+from example_app.bootstrap import GATEWAY, ORDERS, SERVICES, VIEWER
 from example_app.engines import Engines
 from example_app.failures import TemporarilyUnavailable
 from example_app.load.run import Load, drive
 from example_app.orders.shards import DATABASES
+from example_app.replaying import replay
 from example_app.stopping import stop_signals
 from example_app.system import ANY_PORTS, PORTS, NotStarted, System, running
 
@@ -159,11 +160,11 @@ def drive_and_check(system: System, wanted: Load) -> int:
 
     outcome = drive(system, wanted)
     print(outcome)
-    answered = time.perf_counter()
     with closing(Ledger(system)) as ledger:
         try:
             counted = ledger.settle()
-            print(f"settled     {time.perf_counter() - answered:.1f} s after the last answer")
+            settled_s = time.perf_counter() - outcome.answered_at
+            print(f"settled     {settled_s:.1f} s after the last answer")
             print(", ".join(f"{number} {what}" for what, number in counted.items()))
         except NotSettled as error:
             print(f"not settled: {error}", file=sys.stderr)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,6 @@ from example_app.breaker.guard import Guard
 from example_app.breaker.neighbours import GuardedGrpc, GuardedHttp
 from example_app.duty import Duty
 from example_app.engines import Engines
-from example_app.events import dead_letters
 from example_app.events.loop import EventLoop, together
 from example_app.events.outbox import Relay
 from example_app.failures import DatabaseUnavailable
@@ -26,6 +27,7 @@ from example_app.health import health_routes
 from example_app.metrics.cache import MeteredCache
 from example_app.metrics.handlers import timed
 from example_app.metrics.loops import observe_backlog, observe_duty
+from example_app.orders.admission import MOST_WAITING, Admission, events_waiting, most_waiting
 from example_app.orders.shards import DATABASES
 from example_app.service import traced_service, with_routes
 from flask_bodytrace.audit import BodyCapture, Redactor
@@ -64,6 +66,7 @@ class Surroundings:
         they are reached by a name, and listen on ``0.0.0.0``.
     :ivar tracing: one of `TRACINGS`: who makes the services' spans.
     :ivar payment_key: the secret between payments and orders.
+    :ivar most_waiting: so many events may wait to be handled while new orders are taken.
     :ivar tracer_provider: where spans go; without one the `OTEL_*` variables say.
     """
 
@@ -73,6 +76,7 @@ class Surroundings:
     tracer_provider: TracerProvider | None = None
     bind: str = ""
     tracing: str = BODYTRACE
+    most_waiting: int = MOST_WAITING
     engines: Engines = field(default_factory=Engines)
 
     def __post_init__(self) -> None:
@@ -82,9 +86,10 @@ class Surroundings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Surroundings:
-        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND`, `_TRACING` and the engines.
+        """Read `EXAMPLE_DATA`, `_SERVICES`, `_PAYMENT_KEY`, `_BIND` and so on, and the engines.
 
         :raises KeyError: one of the first three is not set.
+        :raises ValueError: a setting is not as it has to be.
         """
         pairs = (pair.partition("=") for pair in environ["EXAMPLE_SERVICES"].split(","))
         return cls(
@@ -93,6 +98,7 @@ class Surroundings:
             payment_key=environ["EXAMPLE_PAYMENT_KEY"].encode(),
             bind=environ.get("EXAMPLE_BIND", ""),
             tracing=environ.get("EXAMPLE_TRACING", BODYTRACE),
+            most_waiting=most_waiting(environ),
             engines=Engines.from_environment(environ),
         )
 
@@ -104,6 +110,7 @@ class Surroundings:
             "EXAMPLE_PAYMENT_KEY": self.payment_key.decode(),
             "EXAMPLE_BIND": self.bind,
             "EXAMPLE_TRACING": self.tracing,
+            "EXAMPLE_MOST_WAITING": str(self.most_waiting),
             **self.engines.environment(),
         }
 
@@ -171,11 +178,17 @@ class Surroundings:
             loops = {
                 f"events-{number}": EventLoop(consumer, timed(handlers, group), tracer, given_up)
                 for number, consumer in enumerate(
-                    self.engines.consumers(self.data, group, handlers), start=1
+                    self.engines.consumers(self.data, group, handlers, seat=self._seat), start=1
                 )
             }
             with together([*loops.values()]):
                 yield {name: loop.state for name, loop in loops.items()}
+
+    @property
+    def _seat(self) -> str:
+        """What one process on this machine is at a time: the one that has the service's lock."""
+        folder = hashlib.sha256(os.fsencode(self.data.absolute())).hexdigest()[:8]
+        return f"{socket.gethostname()}-{folder}"
 
     @contextmanager
     def relay(
@@ -207,20 +220,6 @@ class Surroundings:
     def tracer(self, service: str) -> Tracer:
         """What makes a service's own spans; asked for after its app was made."""
         return trace.get_tracer(f"example_app.{service}", tracer_provider=self.tracer_provider)
-
-
-def replay(data: Path, topic: str) -> int:
-    """Publish the dead letters of `topic` again, also while the system runs.
-
-    :returns: their number.
-    :raises ValueError: `topic` is not one of dead letters, or no system has run in `data`.
-    """
-    engines = Engines.from_environment()
-    with (
-        closing(engines.dead_letters(data, topic)) as consumer,
-        closing(engines.publisher(data)) as publisher,
-    ):
-        return dead_letters.replay(topic, consumer, publisher)
 
 
 @contextmanager
@@ -269,6 +268,10 @@ def orders(around: Surroundings) -> Iterator[Flask]:
             parts.enter_context(closing(part))
         duty = around.loops(ORDERS, lambda: around.relay(store.outboxes, tracer))
         observe_backlog(duty, lambda: store.unpublished().value)
+        progress = around.engines.progress(around.data)
+        admission = Admission(
+            lambda: events_waiting(store, progress, (PAYMENTS, FULFILMENT)), around.most_waiting
+        )
         app.register_blueprint(
             order_routes(
                 Parts(
@@ -278,6 +281,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
                     ),
                     payments=PaymentsClient(payments, Guard(PAYMENTS, allowed[PAYMENTS], cache)),
                     audit_log=audit_log,
+                    admission=admission,
                     redacted=BodyCapture(AUDITED_BYTES, Redactor()),
                 )
             )
@@ -288,6 +292,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
         )
         app.register_blueprint(health)
         parts.enter_context(duty.running())
+        parts.enter_context(admission.running())
         yield app
 
 

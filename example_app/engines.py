@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from example_app.cache.missing_cache import MissingCache
 from example_app.cache.sqlite_cache import SqliteCache
+from example_app.discovery.proxied_directory import ProxiedDirectory
 from example_app.discovery.static_directory import StaticDirectory
 from example_app.events.bus import PARTITIONS
 from example_app.events.kafka_settings import KafkaSettings
-from example_app.events.sqlite_bus import SqliteConsumer, SqlitePublisher
+from example_app.events.sqlite_bus import SqliteConsumer, SqliteProgress, SqlitePublisher
 from example_app.failures import TemporarilyUnavailable
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ if TYPE_CHECKING:
 
     from example_app.cache.store import OpenCache
     from example_app.discovery.directory import Directory
-    from example_app.events.bus import Consumer, Publisher
+    from example_app.events.bus import Consumer, Progress, Publisher
     from example_app.orders.shards import Router
     from example_app.orders.sql_store import SqlOrderStore
 
-MEMBERS = 4
-"""So many threads of a process handle a group's events, each those of its own partitions."""
+MEMBERS = 8
+"""So many threads of a process handle a group's events, each those of its own partition.
+
+Handling is mostly waiting, for a commit or for a neighbour: with fewer threads than those who order
+at the same time, payments would fall behind."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,22 @@ class Engines:
     :ivar bus: Kafka's brokers, as ``kafka://host:port,host:port``; see `kafka_settings`.
     :ivar databases: MariaDB's servers for the orders, as ``mysql+pymysql://user:password@host:port``
         each, separated by commas; their order stays.
+    :ivar proxies: services that are reached through a proxy, which the directory is not asked for,
+        as ``orders=http://host:port``, separated by commas.
     """
 
     directory: str = ""
     cache_server: str = ""
     bus: str = ""
     databases: str = ""
+    proxies: str = ""
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking the servers.
 
         :raises ValueError: a setting is not as it has to be.
         """
+        _addresses(self.proxies)
         if self.bus:
             KafkaSettings(self.bus)
             if find_spec("confluent_kafka") is None:
@@ -78,11 +86,12 @@ class Engines:
 
         :param services: the fixed list of them, for where there is no other.
         """
+        found: Directory = StaticDirectory(services)
         if self.directory:
             from example_app.discovery.consul_directory import ConsulDirectory
 
-            return ConsulDirectory(self.directory)
-        return StaticDirectory(services)
+            found = ConsulDirectory(self.directory)
+        return ProxiedDirectory(_addresses(self.proxies), found) if self.proxies else found
 
     def order_store(self, folder: Path, tracer: Tracer, router: Router) -> SqlOrderStore:
         """Where orders are kept.
@@ -138,16 +147,36 @@ class Engines:
             return KafkaPublisher(KafkaSettings(self.bus))
         return SqlitePublisher(data / "bus.db")
 
+    def progress(self, data: Path) -> Progress:
+        """What knows how far groups are with their events."""
+        if self.bus:
+            from example_app.events.kafka_progress import KafkaProgress
+
+            return KafkaProgress(KafkaSettings(self.bus))
+        return SqliteProgress(data / "bus.db")
+
     def consumers(
-        self, data: Path, group: str, topics: Iterable[str], members: int = MEMBERS
+        self,
+        data: Path,
+        group: str,
+        topics: Iterable[str],
+        members: int = MEMBERS,
+        seat: str = "",
     ) -> Sequence[Consumer]:
-        """Where events of these topics come from: a process's members of a group."""
+        """Where events of these topics come from: a process's members of a group.
+
+        :param seat: names the place of one process in the group. Whoever has it next goes on with
+            its partitions at once: the group need not find out first that the last one has died.
+        """
         topics = [*topics]
         if self.bus:
             from example_app.events.kafka_bus import KafkaConsumer
 
             settings = KafkaSettings(self.bus)
-            return [KafkaConsumer(settings, group, topics) for _ in range(members)]
+            return [
+                KafkaConsumer(settings, group, topics, f"{seat}-{number}" if seat else "")
+                for number in range(members)
+            ]
         path = data / "bus.db"
         return [
             SqliteConsumer(path, group, topics, range(member, PARTITIONS, members))
@@ -166,3 +195,14 @@ class Engines:
         if not (path := data / "bus.db").exists():
             raise ValueError(f"{path} is not there")
         return SqliteConsumer(path, f"replay {topic}", [topic])
+
+
+def _addresses(proxies: str) -> Mapping[str, str]:
+    """Read the setting `proxies`: the address of each service's proxy."""
+    pairs = [pair.strip().partition("=") for pair in proxies.split(",") if pair.strip()]
+    for name, _, address in pairs:
+        if not name or "://" not in address:
+            raise ValueError(
+                f"EXAMPLE_PROXIES: {name[:60]!r} has no URL, as in orders=http://127.0.0.1:8081"
+            )
+    return {name: address.rstrip("/") for name, _, address in pairs}

@@ -27,6 +27,7 @@ from example_app.bootstrap import (
     Surroundings,
 )
 from example_app.engines import Engines
+from example_app.orders.admission import most_waiting
 from example_app.process import READY
 
 if TYPE_CHECKING:
@@ -137,9 +138,17 @@ def running(
         key = os.environ.get("EXAMPLE_PAYMENT_KEY") or secrets.token_urlsafe()
         try:
             engines = Engines.from_environment()
+            most = most_waiting(os.environ)
         except ValueError as error:
             raise NotStarted(str(error)) from None
-        around = Surroundings(data, services, key.encode(), engines=engines, tracing=tracing)
+        around = Surroundings(
+            data,
+            services,
+            key.encode(),
+            engines=engines,
+            tracing=tracing,
+            most_waiting=most,
+        )
         system = System(around, workers)
         try:
             system.start()

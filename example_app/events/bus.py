@@ -86,6 +86,16 @@ class Publisher(Protocol):
         """Let go of files and connections."""
 
 
+class Progress(Protocol):
+    """Knows how far groups are; for one thread."""
+
+    def behind(self, group: str, topic: str) -> int:
+        """Return how many events of the topic's destination the group has not handled.
+
+        :raises Exception: nobody can tell now.
+        """
+
+
 class Consumer(Protocol):
     """One member of a group, which shares the partitions with the others; for one thread.
 

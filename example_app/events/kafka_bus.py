@@ -1,8 +1,7 @@
 """Apache Kafka, or what speaks its protocol, as the bus.
 
 A destination is a topic of Kafka's, keyed by the event's key, so that what happens to one order is
-in one partition. A record is a CloudEvent in Kafka's binary form: the payload is the value, all
-else is in headers, and so are trace context and baggage.
+in one partition.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -20,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from example_app.events.bus import DEAD, PARTITIONS, Delivery, Partition, Place, destination_of
-from example_app.events.event import Event
+from example_app.events.kafka_record import event_of, headers, place_of
 from example_app.failures import BusUnavailable
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from example_app.events.event import Event
     from example_app.events.kafka_settings import KafkaSettings
 
 _BATCH = 50
@@ -38,11 +38,13 @@ _SERVE_S = 0.01
 _ASK_S = 1.0
 """So long is waited for an answer of brokers that did not answer before."""
 
+_LOST = {KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID}
+"""This consumer can do nothing more, but another one can."""
+
 _REBALANCING = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION}
-_ID, _TYPE = "ce_id", "ce_type"
-_OURS = {"ce_specversion": "1.0", "ce_source": "/example_app", "content-type": "application/json"}
-# It would tell of each attempt to reach a broker; `error_cb` tells what is wrong.
-_QUIET = {"log_level": 2}
+QUIET = {"log_level": 2}
+"""It would tell of each attempt to reach a broker; `error_cb` tells what is wrong."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ class KafkaPublisher:
 
         :raises BusUnavailable: not all were acknowledged in time. Some may be there.
         """
-        with _named():
+        with named():
             self._topics.make(destination_of(event.topic) for event in events)
             producer = self._producer()
             if self._in_doubt:
@@ -79,7 +81,7 @@ class KafkaPublisher:
                     destination_of(event.topic),
                     key=event.key.encode(),
                     value=msgspec.json.encode(event.payload),
-                    headers=_headers(event),
+                    headers=headers(event),
                     on_delivery=partial(sent.note, number),
                 )
             while sent.missing:
@@ -98,7 +100,7 @@ class KafkaPublisher:
                         "delivery.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
                         "linger.ms": 1,
                         **self._settings.common(),
-                        **_QUIET,
+                        **QUIET,
                         "error_cb": self._note_error,
                     },
                     logger=_log,
@@ -134,7 +136,7 @@ class _Sent:
         """Note what came of one event, on whatever thread serves the producer."""
         with self._lock:
             if error is None:
-                self._places[number] = _place(message)
+                self._places[number] = place_of(message)
             self._error = self._error or error
             self.missing -= 1
 
@@ -152,28 +154,32 @@ class KafkaConsumer:
     what was handled is committed by then. It joins the group with its first `poll`.
 
     :param topics: of the events it is to see; it may see others too.
+    :param instance: what makes it the same member when it is started again (``group.instance.id``),
+        with the same partitions; no two that live may have one. Such a member does not leave.
     """
 
     system = "kafka"
 
-    def __init__(self, settings: KafkaSettings, group: str, topics: Iterable[str]) -> None:
+    def __init__(
+        self, settings: KafkaSettings, group: str, topics: Iterable[str], instance: str = ""
+    ) -> None:
         self.group = group
         self._destinations = sorted({destination_of(topic) for topic in topics})
         self._topics = _Topics(settings)
-        self._consumer = Consumer(
-            {
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                # So long a commit may take while no broker answers.
-                "socket.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
-                **settings.of_consumers(),
-                **_QUIET,
-                "error_cb": self._note_error,
-            },
-            logger=_log,
-        )
+        self._configuration = {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            # So long a commit may take while no broker answers.
+            "socket.timeout.ms": int(1000 * _ACKNOWLEDGED_S),
+            **({"group.instance.id": instance} if instance else {}),
+            **settings.of_consumers(),
+            **QUIET,
+            "error_cb": self._note_error,
+        }
+        self._consumer = Consumer(self._configuration, logger=_log)
+        self._is_lost = False
         self._has_joined = False
         self._in_doubt = False
         # Of what was delivered: the first that is not done, and the first not delivered.
@@ -187,7 +193,9 @@ class KafkaConsumer:
 
         :raises BusUnavailable: no broker answers, or the topics are not there.
         """
-        with _named():
+        with named(), self._noting_loss():
+            if self._is_lost:
+                self._begin_anew()
             self._join()
             if not self._in_doubt:
                 with suppress(KafkaException):
@@ -206,6 +214,26 @@ class KafkaConsumer:
                 _ask(self._consumer)
                 self._in_doubt = False
             return found
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            self._is_lost = self._is_lost or error.args[0].code() in _LOST
+            raise
+
+    def _begin_anew(self) -> None:
+        """Be another consumer, which begins with what was committed last.
+
+        Brokers that were killed may not know who they have let into the group last, and take the
+        member for one that was replaced.
+        """
+        self._consumer.close()
+        self._consumer = Consumer(self._configuration, logger=_log)
+        self._is_lost = self._has_joined = False
+        for kept in (self._open, self._late, self._at_end):
+            kept.clear()
 
     def _join(self) -> None:
         if not self._has_joined:
@@ -231,7 +259,7 @@ class KafkaConsumer:
 
     def _delivery(self, message: Message) -> list[Delivery]:
         error = message.error()
-        place = _place(message)
+        place = place_of(message)
         if error is not None:
             if error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
@@ -241,7 +269,7 @@ class KafkaConsumer:
         first, _ = self._open.get(place.partition, (place.offset, 0))
         self._open[place.partition] = first, place.offset + 1
         try:
-            return [Delivery(_event(message), place)]
+            return [Delivery(event_of(message), place)]
         except (KeyError, ValueError, msgspec.MsgspecError) as problem:
             # To try again would not help, and Kafka has it for whoever wants to look.
             _log.error("passed over, as it is no event: %s: %r", place, problem)
@@ -261,7 +289,7 @@ class KafkaConsumer:
             _, last = self._open.pop(partition, (done, done))
             if done < last:
                 self._open[partition] = done, last
-        with _named():
+        with named(), self._noting_loss():
             if self._in_doubt:
                 # To commit would wait for longer.
                 _ask(self._consumer)
@@ -327,7 +355,7 @@ class _Topics:
         wanted = {*names} - self._there
         if not wanted:
             return
-        admin = AdminClient({**self._settings.common(), **_QUIET}, logger=_log)
+        admin = AdminClient({**self._settings.common(), **QUIET}, logger=_log)
         missing = wanted - {*admin.list_topics(timeout=_ACKNOWLEDGED_S).topics}
         if missing:
             new = [NewTopic(name, PARTITIONS) for name in sorted(missing)]
@@ -347,36 +375,11 @@ def _ask(client: Consumer | Producer) -> None:
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def named() -> Iterator[None]:
+    """Raise what Kafka's client raises as `BusUnavailable`."""
     try:
         yield
     except (KafkaException, BufferError) as error:
         what = error.args[0]
         text = what.str() if isinstance(what, KafkaError) else str(what)
         raise BusUnavailable(f"Kafka: {text}") from error
-
-
-def _headers(event: Event) -> list[tuple[str, str | bytes | None]]:
-    known = {**event.headers, **_OURS, _ID: event.event_id, _TYPE: event.topic}
-    return [(name, value.encode()) for name, value in known.items()]
-
-
-def _event(message: Message) -> Event:
-    pairs = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-    headers = {name: _text(value) for name, value in pairs}
-    return Event(
-        event_id=headers.pop(_ID),
-        topic=headers.pop(_TYPE),
-        key=_text(message.key()),
-        headers={name: value for name, value in headers.items() if name not in _OURS},
-        payload=msgspec.json.decode(message.value() or b"", type=dict),
-    )
-
-
-def _text(value: str | bytes | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
-
-
-def _place(message: Message) -> Place:
-    partition = Partition(message.topic() or "", message.partition() or 0)
-    return Place(partition, message.offset() or 0)

@@ -13,6 +13,10 @@ _URL = re.compile(r"kafka://(?P<servers>[^/?#@]+)/?(\?(?P<properties>[^#]*))?")
 _SERVER = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}")
 _SHOWN = 60
 
+_COMMON = {
+    # After a broker that was down for long, clients would else wait for up to ten seconds more.
+    "reconnect.backoff.max.ms": "1000",
+}
 # Those of the fixed ones that nobody needs to change are beside what they are for.
 _CONSUMERS = {
     # A member that was killed is missed after this time; less than 6 s brokers refuse by default.
@@ -41,7 +45,7 @@ class KafkaSettings:
                 f"EXAMPLE_BUS is {shown!r}: it must be kafka://HOST:PORT[,HOST:PORT], with"
                 " librdkafka's properties behind a ?, if any"
             )
-        self._common = {"bootstrap.servers": ",".join(servers)}
+        self._common = {**_COMMON, "bootstrap.servers": ",".join(servers)}
         self._consumers = dict(_CONSUMERS)
         for name, value in parse_qsl(found["properties"] or "", keep_blank_values=True):
             (self._consumers if name in _CONSUMERS else self._common)[name] = value

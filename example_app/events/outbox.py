@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from example_app.events.event import Event
 
 _IDLE_S = 1.0
-_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +44,7 @@ class Outbox(Protocol):
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken.
 
+        Those that are stored meanwhile may be left for the next time, as `wait` returns at once.
         What it has taken and could not be removed is not handed over again by this process.
 
         :returns: their number.

@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections import defaultdict
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -157,6 +158,27 @@ class SqliteConsumer:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+class SqliteProgress:
+    """A `Progress` that looks into the file `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def behind(self, group: str, topic: str) -> int:
+        """Return how many events of the topic's destination the group has not handled."""
+        query = (
+            "SELECT COUNT(*) FROM log LEFT JOIN progress ON progress.group_name = ?"
+            " AND progress.destination = log.destination AND progress.partition = log.partition"
+            " WHERE log.destination = ? AND log.position > COALESCE(progress.position, 0)"
+        )
+        with (
+            closing(_open(self._path, durable=False)) as connection,
+            sqlite.naming(self._path, _REMEDY),
+        ):
+            found: int = connection.execute(query, (group, destination_of(topic))).fetchone()[0]
+            return found
 
 
 def _partition_of(event: Event) -> Partition:

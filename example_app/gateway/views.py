@@ -86,7 +86,9 @@ def _hand_on(service: HttpService, path: str, route: str | None = None) -> Respo
         abort(503, f"{error}. It may have happened all the same: send it again, with a new nonce.")
     finally:
         context.detach(token)
-    kept = {name: answer.headers[name] for name in ("Location",) if name in answer.headers}
+    kept = {
+        name: answer.headers[name] for name in ("Location", "Retry-After") if name in answer.headers
+    }
     return Response(
         answer.content,
         answer.status_code,

@@ -94,6 +94,7 @@ class _Trial:
         outcome = Outcome(
             [attempts for outcome in self._outcomes for attempts in outcome.sent],
             sum(outcome.seconds for outcome in self._outcomes),
+            self._outcomes[-1].answered_at,
             Counter(),
         )
         each = max(len(outcome.accepted), 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = 15.0
 _PAUSE_S = 0.1
+_TOO_MANY = 429
 
 
 def order(order_id: str, user_id: str, sku: str = "BOLT-M8", quantity: int = 2) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class Customer:
         """Send an order until it is accepted or refused, or everything `is_over`."""
         attempts = Attempts(order_id, user_id)
         while not is_over():
-            began = time.perf_counter()
+            began, pause_s = time.perf_counter(), _PAUSE_S
             try:
                 response = self.send(order(order_id, user_id))
             except httpx.TransportError as error:
@@ -74,9 +75,11 @@ class Customer:
                     attempts.latency_s = time.perf_counter() - began
                     break
                 attempts.failures.append(str(response.status_code))
-                if response.is_client_error:
+                if response.status_code == _TOO_MANY:
+                    pause_s = float(response.headers.get("Retry-After", pause_s))
+                elif response.is_client_error:
                     break
-            time.sleep(_PAUSE_S)
+            time.sleep(pause_s)
         return attempts
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from example_app.system import System
 
 _STUCK_S = 60.0
-_ASK_EVERY_S = 0.1
+_ASK_EVERY_S, _LONGEST_PAUSE_S = 0.1, 1.0
 
 
 class NotSettled(Exception):
@@ -37,7 +37,7 @@ class Ledger:
         :raises NotSettled: nothing has changed for a minute.
         """
         before: dict[str, int] = {}
-        changed = time.monotonic()
+        began = changed = time.monotonic()
         while True:
             counted = self.counted()
             if counted["placed"] == counted["unpublished"] == counted["unanswered"] == 0 and (
@@ -48,7 +48,8 @@ class Ledger:
                 before, changed = counted, time.monotonic()
             elif time.monotonic() > changed + _STUCK_S:
                 raise NotSettled(str(counted))
-            time.sleep(_ASK_EVERY_S)
+            # To count is work for those who are to settle: the longer it takes, the less often.
+            time.sleep(min(_ASK_EVERY_S + (time.monotonic() - began) / 20, _LONGEST_PAUSE_S))
 
     def problems(self, accepted: Sequence[Attempts]) -> Iterator[str]:
         """Yield a sentence for each order that is lost or doubled, after `settle`."""

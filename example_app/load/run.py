@@ -19,7 +19,7 @@ from example_app.bootstrap import FULFILMENT, GATEWAY, INVENTORY, ORDERS, PAYMEN
 from example_app.load.customer import Attempts, Customer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from example_app.system import System
 
@@ -50,11 +50,13 @@ class Outcome:
 
     :ivar sent: every order, accepted or not.
     :ivar seconds: from the first one sent to the last one answered.
+    :ivar answered_at: when the last one was answered, as `time.perf_counter` says it.
     :ivar killed: number of times that each service was killed.
     """
 
     sent: Sequence[Attempts]
     seconds: float
+    answered_at: float
     killed: Counter[str]
 
     @property
@@ -87,8 +89,14 @@ class Outcome:
         return "\n".join([*lines, *([f"killed -9   {killed}"] if killed else [])])
 
 
-def drive(system: System, load: Load) -> Outcome:
-    """Send orders; return what came of each."""
+def drive(
+    system: System, load: Load, meanwhile: Callable[[], Counter[str]] | None = None
+) -> Outcome:
+    """Send orders; return what came of each.
+
+    :param meanwhile: does harm, and returns how often to whom: more orders are sent until it has
+        returned. Without it so many services are killed as the load says.
+    """
     gateway = system.url(GATEWAY)
     prefix = f"L{time.time_ns():x}"
     numbers = itertools.count()
@@ -100,12 +108,12 @@ def drive(system: System, load: Load) -> Outcome:
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("orders", total=load.orders)
 
-        def shop() -> None:
+        def shop() -> float:
             with closing(Customer(gateway)) as customer:
                 while time.perf_counter() < end:
                     number = next(numbers)
-                    if number >= load.orders and not killing.is_set():
-                        return
+                    if number >= load.orders and not harming.is_set():
+                        break
                     # Those sent shortly before the end have as long again to be accepted.
                     attempts = customer.insist(
                         f"{prefix}-{number}",
@@ -114,34 +122,34 @@ def drive(system: System, load: Load) -> Outcome:
                     )
                     sent.append(attempts)
                     progress.advance(task)
+                return time.perf_counter()
 
-        killed: Counter[str] = Counter()
-        killing = threading.Event()
-        if load.kills:
-            killing.set()
+        harming = threading.Event()
+        if meanwhile or load.kills:
+            harming.set()
         with ThreadPoolExecutor(load.customers, thread_name_prefix="customer") as pool:
             shopping = [pool.submit(shop) for _ in range(load.customers)]
             try:
-                _kill(system, load.kills, end, killed)
+                killed = meanwhile() if meanwhile else _kill(system, load.kills, end)
             finally:
-                killing.clear()
-            for customer in shopping:
-                customer.result()
-        seconds = time.perf_counter() - began
+                harming.clear()
+            answered_at = max(customer.result() for customer in shopping)
     system.wait_until_ready()
-    return Outcome(sent, seconds, killed)
+    return Outcome(sent, answered_at - began, answered_at, killed)
 
 
-def _kill(system: System, kills: int, end: float, killed: Counter[str]) -> None:
+def _kill(system: System, kills: int, end: float) -> Counter[str]:
     """Kill services at any moment, in any order, but each in its turn before any comes again."""
     chosen = random.Random()  # noqa: S311 - no secret
+    killed: Counter[str] = Counter()
     turns = [
         name for _ in range(-(-kills // len(KILLED))) for name in chosen.sample(KILLED, len(KILLED))
     ]
     for name in turns[:kills]:
         time.sleep(chosen.uniform(*KILL_EVERY_S))
         if time.perf_counter() > end:
-            return
+            break
         system.wait_until_ready()
         system.kill(name)
         killed[name] += 1
+    return killed

@@ -47,7 +47,7 @@ class SqlOutbox:
     def drain(self, publish: Callable[[Sequence[Event]], None]) -> int:
         """Hand all events to `publish`, in their order, and remove what it has taken.
 
-        :returns: their number.
+        :returns: their number, without those stored meanwhile, for which `wait` returns at once.
         :raises DatabaseUnavailable: they cannot be read or removed now.
         """
         table, count = self._table, 0
@@ -69,6 +69,9 @@ class SqlOutbox:
                 self._remove(connection)
             self._published = []
             count += len(rows)
+            if len(rows) < _BATCH:
+                # Whoever has stored one meanwhile has also woken who waits.
+                return count
 
     def _remove(self, connection: Connection) -> None:
         # Exactly these: a slower transaction may yet store one before the last of them.

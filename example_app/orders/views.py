@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from flask import Blueprint, abort, g, request, url_for
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from example_app.breaker.guard import Unavailable
 from example_app.events.event import PLACED, new_event
 from example_app.failures import DatabaseUnavailable
 from example_app.orders import audit
+from example_app.orders.admission import AGAIN_AFTER_S, TooManyWaiting
 from example_app.orders.figures import OrderFigures
 from example_app.orders.neighbours import OutOfStock
 from example_app.orders.order import InvalidOrder, from_form, from_json
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from flask.typing import ResponseReturnValue
 
+    from example_app.orders.admission import Admission
     from example_app.orders.audit import AuditLog, BodyRecord
     from example_app.orders.neighbours import Inventory, Payments
     from example_app.orders.order import Order
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from flask_bodytrace.audit import BodyCapture
 
 _LISTED = 100
+_TOO_MANY = "Too many orders wait to be settled. Send it again later."
 
 
 class PaymentRequired(HTTPException):
@@ -51,6 +54,7 @@ class Parts:
     inventory: Inventory
     payments: Payments
     audit_log: AuditLog
+    admission: Admission
     redacted: BodyCapture
     figures: OrderFigures = field(default_factory=OrderFigures)
 
@@ -115,7 +119,11 @@ def _take(order: Order, body: BodyRecord, parts: Parts) -> ResponseReturnValue:
     except UnknownOrder:
         pass
     try:
+        parts.admission.check()
         reserved = parts.inventory.reserve(order)
+    except TooManyWaiting:
+        # Not 503: breakers and proxies would take that for a service that is broken.
+        raise TooManyRequests(_TOO_MANY, retry_after=AGAIN_AFTER_S) from None
     except OutOfStock as error:
         abort(409, f"Out of stock: {error}")
     except Unavailable as error:

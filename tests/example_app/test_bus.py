@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from example_app.events.event import Event, new_event
 from example_app.events.loop import Bounds, EventLoop, together
 from example_app.events.outbox import Relay
 from example_app.events.sqlite_bus import SqlitePublisher
-from example_app.failures import DatabaseUnavailable
+from example_app.failures import BusUnavailable, DatabaseUnavailable
 from tests.example_app.brokers import Kafka, tansu
 from tests.example_app.programs import slow
 from tests.example_app.test_events import Keeping
@@ -291,6 +291,69 @@ def test_members_come_and_go_and_no_event_is_missed(bus: Bus, tracer: Tracer) ->
         publisher.publish(events[250:])
         handled.wait_for(300)
     assert handled.in_order()
+
+
+# Tansu says of the end of a partition what is not so.
+@pytest.mark.parametrize("bus", ["embedded", *slow("kafka")], indirect=True)
+def test_it_is_known_how_far_a_group_is(bus: Bus) -> None:
+    publisher, progress = bus.publisher(), bus.engines.progress(bus.data)
+    publisher.publish([*bus.events(5, keys=5), *bus.events(2, keys=2, topic=bus.paid)])
+    assert progress.behind(bus.group, bus.placed) == 7, "it has not begun, and paid is there too"
+    with closing(bus.member()) as consumer:
+        found = polled(consumer, 7)
+        consumer.commit(found[:0])
+        assert progress.behind(bus.group, bus.placed) == 7
+        last = found[-1]
+        in_its_partition = [it for it in found if it.place.partition == last.place.partition]
+        consumer.commit(in_its_partition)
+        assert progress.behind(bus.group, bus.placed) == 7 - len(in_its_partition)
+    assert progress.behind("nobody", bus.placed) == 7
+
+
+# So long is a member missed after it has died that this test would not end in time.
+_NOT_MISSED = "?session.timeout.ms=300000"
+
+
+@pytest.mark.parametrize("bus", ["kafka"], indirect=True)
+def test_whoever_has_the_seat_next_goes_on_at_once(bus: Bus) -> None:
+    engines = Engines(bus=bus.engines.bus + _NOT_MISSED)
+    topics = [bus.placed]
+
+    def sit() -> Consumer:
+        (member,) = engines.consumers(bus.data, bus.group, topics, members=1, seat="one")
+        return bus.parts.enter_context(closing(member))
+
+    publisher, killed = bus.publisher(), sit()
+    publisher.publish(bus.events(2))
+    assert numbers(polled(killed, 2)) == [0, 1]
+    # Nothing was committed, and it never leaves the group, as if it had been killed.
+    successor = sit()
+    found = polled(successor, 2)
+    assert numbers(found) == [0, 1]
+    successor.commit(found)
+    publisher.publish(bus.events(1, first=2))
+    assert numbers(polled(successor, 1)) == [2]
+
+
+@pytest.mark.parametrize("bus", ["kafka"], indirect=True)
+def test_a_member_that_brokers_take_for_replaced_begins_anew(bus: Bus) -> None:
+    topics = [bus.placed]
+    (first,) = bus.engines.consumers(bus.data, bus.group, topics, members=1, seat="one")
+    (other,) = bus.engines.consumers(bus.data, bus.group, topics, members=1, seat="one")
+    with closing(first):
+        publisher = bus.publisher()
+        publisher.publish(bus.events(1))
+        assert numbers(polled(first, 1)) == [0]
+        with closing(other):
+            found = polled(other, 1)
+            with pytest.raises(BusUnavailable, match="fenced"):
+                first.commit(found)
+        deadline = time.monotonic() + _WAIT_S
+        seen: list[int] = []
+        while not seen and time.monotonic() < deadline:
+            with suppress(BusUnavailable):
+                seen = numbers(first.poll(0.5))
+        assert seen == [0]
 
 
 def test_the_trace_goes_through_the_bus(bus: Bus, tracer: Tracer, recorder: SpanRecorder) -> None:

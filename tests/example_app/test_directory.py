@@ -14,7 +14,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from example_app.bootstrap import FULFILMENT, Surroundings
@@ -29,7 +28,8 @@ from example_app.process import READY
 from example_app.rpc import GrpcService, Method, serving_grpc
 from example_app.serving import serving
 from tests.body.servers import free_port
-from tests.example_app.programs import needed, slow, started, until
+from tests.example_app.consul_agent import Consul
+from tests.example_app.programs import slow, until
 from tests.example_app.services import environment
 
 if TYPE_CHECKING:
@@ -38,68 +38,24 @@ if TYPE_CHECKING:
 
     from flask_bodytrace.testing import SpanRecorder
 
-INSTALL = "bash example_app/deploy/get_servers consul"
 Found = Callable[[dict[str, str]], Directory]
-
-
-class Consul:
-    """A real agent, that can be killed and started again on the same port."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self._program = program
-        self._folder = folder
-        self._ports = {name: free_port() for name in ("http", "serf-lan", "server")}
-        self._running = ExitStack()
-        self.url = f"consul://127.0.0.1:{self._ports['http']}"
-        self._http = f"http://127.0.0.1:{self._ports['http']}/v1"
-
-    def start(self) -> None:
-        off = ("grpc", "grpc-tls", "dns", "serf-wan")
-        command = [self._program, "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1"]
-        command += [f"-{name}-port={port}" for name, port in self._ports.items()]
-        command += [f"-{name}-port=-1" for name in off]
-        self.process = self._running.enter_context(
-            started(command, self._folder / "consul.log", self._has_leader)
-        )
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        self._running.close()
-
-    def ask(self, path: str) -> object:
-        return httpx.get(self._http + path, trust_env=False).json()
-
-    def healthy(self, service: str) -> set[int]:
-        """The ports of the instances that take requests, as anyone sees them."""
-        found = self.ask(f"/health/service/{service}?passing=true")
-        assert isinstance(found, list)
-        return {entry["Service"]["Port"] for entry in found}
-
-    def _has_leader(self) -> bool:
-        try:
-            return bool(self.ask("/status/leader"))
-        except httpx.TransportError:
-            return False
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
-    consul = Consul(needed("consul", INSTALL), tmp_path_factory.mktemp("consul"))
+    consul = Consul(tmp_path_factory.mktemp("consul"))
     consul.start()
     yield consul
-    consul.stop()
+    consul.kill()
 
 
 @pytest.fixture
 def consul(tmp_path: Path) -> Iterator[Consul]:
     """One that the test may kill."""
-    consul = Consul(needed("consul", INSTALL), tmp_path)
+    consul = Consul(tmp_path)
     consul.start()
     yield consul
-    consul.stop()
+    consul.kill()
 
 
 @pytest.fixture
@@ -332,7 +288,7 @@ def test_a_service_that_starts_before_consul_is_registered_later(
     quick: None,  # noqa: ARG001
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    consul = Consul(needed("consul", INSTALL), tmp_path)
+    consul = Consul(tmp_path)
     with (
         caplog.at_level(logging.WARNING),
         closing(ConsulDirectory(consul.url)) as directory,
@@ -343,7 +299,7 @@ def test_a_service_that_starts_before_consul_is_registered_later(
         until(lambda: consul.healthy("early") == {7041}, lambda: "it was not registered")
         consul.kill()
     assert "early-127.0.0.1-7041 stays registered" in caplog.text
-    consul.stop()
+    consul.kill()
 
 
 # Callers.

@@ -35,6 +35,8 @@ def upstream() -> Flask:
             "body": request.get_data(as_text=True),
             "headers": {name.lower(): value for name, value in request.headers.items()},
         }
+        if path == "orders/MANY":
+            return told, 429, {"Retry-After": "1"}
         return told, 500 if path == "orders/BROKEN" else 201, {"Location": "/orders/A1"}
 
     return app
@@ -76,6 +78,12 @@ def test_a_request_is_handed_on_as_it_is(client: FlaskClient) -> None:
     shown = client.get("/orders/A%3F1?userId=U%261&x=").json
     assert shown is not None
     assert (shown["path"], shown["query"]) == ("orders/A?1", "userId=U%261&x=")
+
+
+def test_who_is_to_come_again_later_is_told_when(client: FlaskClient) -> None:
+    answer = client.get("/orders/MANY")
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"] == "1"
 
 
 def test_a_nonce_is_for_one_request(client: FlaskClient) -> None:

@@ -18,6 +18,7 @@ def test_the_url_names_brokers_and_properties() -> None:
         "&sasl.password=a%26b&session.timeout.ms=10000"
     )
     common = {
+        "reconnect.backoff.max.ms": "1000",
         "bootstrap.servers": "one:9092,10.0.0.2:9093,[::1]:9094",
         "security.protocol": "SASL_SSL",
         "sasl.password": "a&b",

@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 from example_app.breaker.guard import Unavailable
 from example_app.events.event import Event
+from example_app.orders.admission import Admission
 from example_app.orders.callbacks import callback_routes
 from example_app.orders.file_audit_log import FileAuditLog
 from example_app.orders.neighbours import OutOfStock, Reserved, Standing
@@ -69,7 +70,20 @@ def store(tmp_path: Path) -> Iterator[SqliteOrderStore]:
 
 
 @pytest.fixture
-def app(tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore) -> Iterator[Flask]:
+def waiting() -> list[str]:
+    """Events that wait to be handled."""
+    return []
+
+
+@pytest.fixture
+def admission(waiting: list[str]) -> Admission:
+    return Admission(lambda: len(waiting), most=2)
+
+
+@pytest.fixture
+def app(
+    tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore, admission: Admission
+) -> Iterator[Flask]:
     app = traced_service("orders", TracerProvider(shutdown_on_exit=False))
     with closing(FileAuditLog(tmp_path / "audit" / "orders.jsonl")) as audit_log:
         parts = Parts(
@@ -77,6 +91,7 @@ def app(tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore) -> Iter
             inventory=neighbours,
             payments=neighbours,
             audit_log=audit_log,
+            admission=admission,
             redacted=BodyCapture(1000, Redactor()),
         )
         app.register_blueprint(order_routes(parts))
@@ -124,6 +139,28 @@ def test_an_order_is_placed_shown_and_paid(client: FlaskClient, store: SqliteOrd
     assert [it["status"] for it in listed["orders"]] == ["paid"]
     assert client.get("/stats").json == {"orders": {"paid": 1}, "unpublished": 2, "unanswered": []}
     assert [event.topic for event in published(store)] == ["order.placed", "order.paid"]
+
+
+def test_a_new_order_is_refused_while_too_many_events_wait(
+    client: FlaskClient, admission: Admission, waiting: list[str], neighbours: Neighbours
+) -> None:
+    assert client.post("/orders", json=ORDER).status_code == 201
+    waiting += ["one", "two", "three"]
+    admission.look()
+
+    refused = client.post("/orders", json={**ORDER, "orderId": "A2"})
+    assert refused.status_code == 429, "not 5xx: nothing is broken"
+    assert refused.headers["Retry-After"] == "1"
+    assert refused.json is not None
+    assert refused.json["message"].startswith("Too many orders wait to be settled.")
+    assert neighbours.reserved == ["A1"]
+    # What was taken before goes on: whoever had no answer gets it, and payments are noted.
+    assert client.post("/orders", json=ORDER).status_code == 200
+    assert call_back(client, PAID).status_code == 200
+
+    waiting.clear()
+    admission.look()
+    assert client.post("/orders", json={**ORDER, "orderId": "A2"}).status_code == 201
 
 
 def test_the_events_carry_trace_and_ids(client: FlaskClient, store: SqliteOrderStore) -> None:

@@ -12,11 +12,14 @@ from typing import Any
 
 
 def answer(request_line: str) -> bytes:
-    """What a service says: Moesif's has rules and a configuration, none of them set."""
+    """What a service says.
+
+    Moesif's has rules and a configuration, none of them set; ddtrace's agent has sampling rates.
+    """
     method, path, _ = request_line.split(" ", 2)
     if method == "GET":
         return b"[]" if path.endswith("/rules") else b"{}"
-    return b""
+    return b'{"rate_by_service":{}}' if path in {"/v0.4/traces", "/v0.5/traces"} else b""
 
 
 class _Http(socketserver.StreamRequestHandler):

@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from flask import Flask, request
@@ -219,16 +220,22 @@ def elastic(sampler: str) -> Flask:
     from elasticapm.contrib.flask import ElasticAPM
 
     app = shop()
-    app.config["ELASTIC_APM"] = {
+    config: dict[str, Any] = {
         "SERVICE_NAME": "shop",
-        "TRANSPORT_CLASS": "benchmarks.elastic_transport.Discard",
         "CAPTURE_BODY": "all",
         "TRANSACTION_SAMPLE_RATE": RATES[sampler],
         "CLOUD_PROVIDER": "none",
         "CENTRAL_CONFIG": False,
         "METRICS_INTERVAL": "0ms",
     }
-    ElasticAPM(app)
+    if _sends():
+        config["SERVER_URL"] = os.environ["BENCH_HTTP"]
+    else:
+        config["TRANSPORT_CLASS"] = "benchmarks.elastic_transport.Discard"
+    app.config["ELASTIC_APM"] = config
+    agent = ElasticAPM(app)
+    if _sends():
+        unsent.append(agent.client._transport.flush)
     return app
 
 
@@ -242,12 +249,16 @@ def sentry(sampler: str) -> Flask:
         def capture_envelope(self, envelope: object) -> None:
             pass
 
+    service = os.environ["BENCH_HTTP"].removeprefix("http://") if _sends() else "127.0.0.1:9"
     sentry_sdk.init(
-        dsn="http://key@127.0.0.1:9/1",
-        transport=Discard,
+        dsn=f"http://key@{service}/1",
+        transport=None if _sends() else Discard,
+        # With its usual 100, it drops nearly half of what comes at once.
+        transport_queue_size=10_000,
         integrations=[FlaskIntegration()],
         traces_sample_rate=RATES[sampler],
     )
+    unsent.append(partial(sentry_sdk.flush, 60))
     return shop()
 
 
@@ -259,6 +270,8 @@ def datadog(sampler: str) -> Flask:
         "DD_TRACE_STARTUP_LOGS": "false",
         "DD_TRACE_SAMPLING_RULES": json.dumps([{"sample_rate": RATES[sampler]}]),
     }
+    if _sends():
+        os.environ["DD_TRACE_AGENT_URL"] = os.environ["BENCH_HTTP"]
     from ddtrace import patch
     from ddtrace.internal.writer.writer import TraceWriter
     from ddtrace.trace import tracer
@@ -276,7 +289,10 @@ def datadog(sampler: str) -> Flask:
         def flush_queue(self) -> None:
             pass
 
-    tracer._span_aggregator.writer = Discard()
+    if _sends():
+        unsent.append(tracer._span_aggregator.writer.flush_queue)
+    else:
+        tracer._span_aggregator.writer = Discard()
     patch(flask=True)
     return shop()
 
@@ -322,6 +338,11 @@ def _ours(sampler: str, **settings: Any) -> Flask:
     return app
 
 
+def _sends() -> bool:
+    """Whether a peer sends to the sink, by its own protocol."""
+    return os.environ.get("BENCH_EXPORT") == "own"
+
+
 def _provider(sampler: str) -> TracerProvider:
     from flask_bodytrace import BusinessIdGenerator
 
@@ -353,6 +374,12 @@ def _processor(export: str) -> SpanProcessor:
         )
 
         exporter = GrpcExporter(endpoint=os.environ["BENCH_GRPC"], insecure=True)
+    elif export == "json":
+        from opentelemetry.exporter.otlp.json.http.trace_exporter import (
+            OTLPSpanExporter as JsonExporter,
+        )
+
+        exporter = JsonExporter(endpoint=http)
     elif export == "own":
         from flask_bodytrace.otlp.exporter import OTLPSpanExporter as OwnExporter
 

@@ -163,8 +163,8 @@ _CAPTURING = {
 
 def _secrets(*, quick: bool) -> Iterator[str]:  # noqa: ARG001 - every part has it
     yield "## Secrets in captured bodies\n"
-    yield "Kinds of secrets, by name and by form, that leave the process when each is posted in "
-    yield "18 kinds of bodies, one of them a JSON object; every agent as it comes, bodies captured.\n"
+    yield "Kinds of secrets, by name and by form, that leave the process when each is posted in 18 "
+    yield "kinds of bodies, one of them a JSON object; every agent as it comes, bodies captured.\n"
     kinds = len(secrets.cases())
     rows = [
         [

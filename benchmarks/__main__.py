@@ -164,13 +164,17 @@ _CAPTURING = {
 
 def _secrets(*, quick: bool) -> Iterator[str]:  # noqa: ARG001 - every part has it
     yield "## Secrets in captured bodies\n"
-    yield "Kinds of secrets, by name and by form, that leave the process when each is posted in "
-    yield "18 kinds of bodies; every agent as it comes, bodies captured.\n"
+    yield "Kinds of secrets, by name and by form, that leave the process when each is posted in 18 "
+    yield "kinds of bodies, one of them a JSON object; every agent as it comes, bodies captured.\n"
     kinds = len(secrets.cases())
     rows = [
-        [_CAPTURING[agent], f"{len(sent)} of {kinds}"] for agent, sent in secrets.measure().items()
+        [
+            _CAPTURING[agent],
+            *(f"{len(sent[part])} of {kinds}" for part in (secrets.JSON, secrets.ANY)),
+        ]
+        for agent, sent in secrets.measure().items()
     ]
-    yield from _table(["", "kinds sent"], rows)
+    yield from _table(["", "of JSON objects", "of any of the 18"], rows)
 
 
 def _encode(*, quick: bool) -> Iterator[str]:

@@ -70,9 +70,20 @@ def apitally() -> Flask:
         otlp_endpoint=_service(),
     )
 
+    activation.activate()
+    worker = activation.export_worker
+    cycle, lock = worker.run_cycle, threading.Lock()
+
+    def one_at_a_time(*arguments: Any, **options: Any) -> None:
+        # Its own thread runs this, too: both would send the same files.
+        with lock:
+            cycle(*arguments, **options)
+
+    worker.run_cycle = one_at_a_time
+
     def flush() -> None:
         # What it does when the process ends, without the end.
-        activation.export_worker.run_cycle(None, final=True)
+        worker.run_cycle(None, final=True)
 
     unsent.append(flush)
     return app

@@ -29,38 +29,44 @@ def cases() -> dict[str, tuple[str, str, str]]:
     return found
 
 
+JSON, ANY = "json", "any"
+"""The kind of body of `tests.capture.corpus` that is a JSON object, and all of them."""
 LAST = "the last request"
 """The value of a name that is no secret, which has to arrive."""
 
 
-def seen(agent: str) -> list[str]:
-    """The kinds of secrets that an agent sends."""
+def seen(agent: str) -> dict[str, list[str]]:
+    """The kinds of secrets that an agent sends: of JSON objects, and of any kind of body."""
+    sent: dict[str, list[str]] = {}
     with arrivals.receiving() as (received, variables):
         os.environ |= variables
         client = Client(subjects.make(agent))
 
         def post(data: bytes, content_type: str) -> None:
             address = {"REMOTE_ADDR": "127.0.0.1"}
-            sent = {"data": data, "content_type": content_type, "environ_base": address}
-            with client.post("/take", **sent) as answer:
+            request = {"data": data, "content_type": content_type, "environ_base": address}
+            with client.post("/take", **request) as answer:
                 answer.get_data()
 
-        for field, value, _ in cases().values():
-            for data, content_type in bodies(field, value).values():
-                post(data, content_type)
-        for send in subjects.unsent:
-            send()
-        post(json.dumps({"note": LAST}).encode(), "application/json")
-        for send in subjects.unsent:
-            send()
-        with received.more:
-            kept = bytes(received.data)
-    if LAST.encode() not in kept:
-        raise RuntimeError(f"{agent} has not sent everything")
-    return [kind for kind, (_, _, secret) in cases().items() if secret.encode() in kept]
+        for part, is_wanted in ((JSON, JSON.__eq__), (ANY, JSON.__ne__)):
+            for field, value, _ in cases().values():
+                for kind, body in bodies(field, value).items():
+                    if is_wanted(kind):
+                        post(*body)
+            post(json.dumps({"note": f"{part}: {LAST}"}).encode(), "application/json")
+            for send in subjects.unsent:
+                send()
+            with received.more:
+                kept = bytes(received.data)
+            if f"{part}: {LAST}".encode() not in kept:
+                raise RuntimeError(f"{agent} has not sent everything")
+            sent[part] = [
+                kind for kind, (_, _, secret) in cases().items() if secret.encode() in kept
+            ]
+    return sent
 
 
-def measure() -> dict[str, list[str]]:
+def measure() -> dict[str, dict[str, list[str]]]:
     """By agent, the kinds of secrets that it sends; each agent in a process of its own."""
     found = {}
     for agent in ("ours_capturing", *agents.AGENTS):

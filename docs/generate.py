@@ -413,21 +413,18 @@ def capturing() -> str:
     """What captured bodies cost beside other agents, from benchmarks/RESULTS.md."""
     costs, secrets = "## Bodies captured", "## Secrets in captured bodies"
     over = _measured(costs, "capturing, over the same without")
-    rows = [("capturing alone", *over[:2], "", "", "")]
+    rows = [("capturing alone", *over[:2], "", "", "", "")]
     for name in ("flask_bodytrace", *_AGENTS):
         shares = _measured(costs, f"capturing alone, of {name}")[:2] or ["", ""]
-        sent = _measured(secrets, name) or [""]
-        rows.append((name, *_measured(costs, name)[:2], *shares, *sent))
+        sent = _measured(secrets, name) or ["", ""]
+        cost = _measured(costs, name)[:2] or ["", ""]
+        rows.append((name, *cost, *shares, *sent))
     head = (
-        "",
-        "1 KiB, us",
-        "8 KiB, us",
-        "our capturing, of it",
-        "at 8 KiB",
-        "kinds of secrets sent",
+        *("", "1 KiB, us", "8 KiB, us", "our capturing, of it", "at 8 KiB"),
+        *("secrets sent of JSON", "of any body"),
     )
-    numbers = "| --- |" + " --: |" * 5
-    return table(head, rows).replace("| --- | --- | --- | --- | --- | --- |", numbers)
+    numbers = "| --- |" + " --: |" * 6
+    return table(head, rows).replace("| --- |" + " --- |" * 6, numbers)
 
 
 # Writing

@@ -161,7 +161,8 @@ def test_what_limits_dropped_is_counted(encoder: SpanEncoder, make: Make) -> Non
 
 
 def test_equal_values_of_different_types_stay_apart(encoder: SpanEncoder, make: Make) -> None:
-    for value in (1, True, 1.0, 0, False, 0.0, -0.0, "1", b"1"):
+    plain = (1, True, 1.0, 0, False, 0.0, -0.0, "1", b"1")
+    for value in (*plain, *((each,) for each in plain), ("1", "1"), (), ("x" * 300,), "x" * 300):
         span = make("name", {"value": value})
         assert decoded(encoder.request([span])) == encode_spans([span])
 

@@ -7,13 +7,14 @@ for bytes within bytes, which takes a few milliseconds for a full store.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from . import display
-from .model import KINDS, LogRecord, Span
+from .model import KINDS, Attributes, LogRecord, Span
 
 _END = "\x1f"
 _MAX_TEXT = 4096
@@ -42,36 +43,50 @@ class Index(Struct, frozen=True, gc=False):
 def index_of(spans: Sequence[Span], logs: Sequence[LogRecord]) -> Index:
     """Of the spans and log records of one trace."""
     found: dict[str, None] = {}
-    resources: set[int] = set()
-    service = scope = None
+    # The first search after a burst comes by here for every attribute in the store. Most texts are
+    # the same in many spans of a trace: so each is written once.
+    texts: defaultdict[str, set[str]] = defaultdict(set)
+    names, services, scopes = texts["name"], texts["service"], texts["scope"]
+    resources: dict[int, Attributes] = {}
     for span in spans:
-        found[f"name={span.name}"] = None
-        found[_KIND_ENTRIES[span.kind]] = None
-        found[_STATUS_ENTRIES[span.status]] = None
-        if span.service != service:
-            service = span.service
-            found[f"service={service}"] = None
-        if span.scope != scope:
-            scope = span.scope
-            found[f"scope={scope}"] = None
-        if span.status_message:
-            found[f"message={span.status_message[:_MAX_TEXT]}"] = None
-        _add(found, span.attributes)
-        if id(span.resource) not in resources:
-            resources.add(id(span.resource))
-            _add(found, span.resource)
-        for event in span.events:
-            found[f"event={event.name}"] = None
-            if event.name == "exception":
-                kind = event.attributes.get("exception.type")
-                found[f"exception={display.text(kind)[:_MAX_TEXT]}"] = None
-            _add(found, event.attributes)
-        for link in span.links:
-            _add(found, link.attributes)
+        names.add(span.name)
+        services.add(span.service)
+        scopes.add(span.scope)
+        found[_KIND_ENTRIES[span.kind]] = found[_STATUS_ENTRIES[span.status]] = None
+        attributes: Mapping[str, Any] = span.attributes
+        for name, value in attributes.items():
+            kind = type(value)
+            if kind is str:
+                texts[name].add(value)
+            elif kind is int:
+                found[f"{name}={value}"] = None
+            else:
+                _add_value(found, name, value)
+        resources[id(span.resource)] = span.resource
+        if span.events or span.links or span.status_message:
+            _add_rare(found, span)
+    for resource in resources.values():
+        _add(found, resource)
+    for name, values in texts.items():
+        for value in values:
+            _add_text(found, name, value)
     for log in logs:
         _add_log(found, log)
-    ids = [spans[0].trace_id, *(span.span_id for span in spans)] if spans else []
+    ids = [spans[0].trace_id, *[span.span_id for span in spans]] if spans else []
     return Index(_joined(found), " ".join(ids).encode())
+
+
+def _add_rare(found: dict[str, None], span: Span) -> None:
+    """What few spans have."""
+    if span.status_message:
+        _add_text(found, "message", span.status_message)
+    for event in span.events:
+        found[f"event={event.name}"] = None
+        if event.name == "exception":
+            _add_text(found, "exception", display.text(event.attributes.get("exception.type")))
+        _add(found, event.attributes)
+    for link in span.links:
+        _add(found, link.attributes)
 
 
 def _add_log(found: dict[str, None], log: LogRecord) -> None:
@@ -83,29 +98,34 @@ def _add_log(found: dict[str, None], log: LogRecord) -> None:
 
 def _add(found: dict[str, None], attributes: Mapping[str, Any]) -> None:
     for name, value in attributes.items():
-        # The first search after a burst comes by here for every attribute in the store.
-        kind = type(value)
-        if kind is str:
-            text = value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT]
-            found[f"{name}={text}"] = None
-            if name in _PATHS:
-                found[f"path={text}"] = None
-        elif kind is int:
-            found[f"{name}={value}"] = None
-        elif isinstance(value, list | tuple):
-            # Each of several, and all of them as they are shown.
-            for one in value[:100]:
-                found[f"{name}={display.text(one)[:_MAX_TEXT]}"] = None
+        if isinstance(value, str):
+            _add_text(found, name, value)
         else:
-            found[f"{name}={display.text(value)[:_MAX_TEXT]}"] = None
+            _add_value(found, name, value)
+
+
+def _add_text(found: dict[str, None], name: str, value: str) -> None:
+    text = value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT]
+    found[f"{name}={text}"] = None
+    if name in _PATHS:
+        found[f"path={text}"] = None
+
+
+def _add_value(found: dict[str, None], name: str, value: Any) -> None:
+    if isinstance(value, list | tuple):
+        # Each of several, and all of them as they are shown.
+        for one in value[:100]:
+            found[f"{name}={display.text(one)[:_MAX_TEXT]}"] = None
+    else:
+        found[f"{name}={display.text(value)[:_MAX_TEXT]}"] = None
 
 
 def _joined(entries: Collection[str]) -> bytes:
-    text = _END.join(entries)
-    if text.count(_END) >= max(len(entries), 1):
+    text = _END.join(("", *entries, ""))
+    if text.count(_END) > len(entries) + 1:
         # One that holds the separator itself would look like two.
-        text = _END.join(entry.replace(_END, " ") for entry in entries)
-    return f"{_END}{text}{_END}".lower().encode(errors="replace")
+        text = _END.join(("", *(entry.replace(_END, " ") for entry in entries), ""))
+    return text.lower().encode(errors="replace")
 
 
 def needle(text: str, *, begins: bool = False, ends: bool = False) -> bytes:

@@ -192,6 +192,42 @@ def test_a_form_is_parsed_from_a_stream_of_the_applications_own() -> None:
     assert answer.json == {"a": "b", "c": "d"}
 
 
+class LikeWerkzeug(Request):
+    """What docs/works-with.md gives to connexion 2."""
+
+    def get_data(
+        self, cache: bool = True, as_text: bool = False, parse_form_data: bool = False
+    ) -> Any:
+        parse_form_data = parse_form_data or "form" in vars(self)
+        return super().get_data(cache, as_text, parse_form_data)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("request_class", [Request, LikeWerkzeug])
+def test_a_class_of_the_applications_own_can_leave_a_parsed_form_without_raw_data(
+    request_class: type[Request], attached: bool
+) -> None:
+    app = Flask("own")
+    app.request_class = request_class
+    if attached:
+        BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False))
+
+    @app.post("/<order>")
+    def view(order: str) -> Any:
+        before = request.get_data(cache=False) if order == "raw" else b""
+        return [before.decode(), dict(request.form), request.get_data(as_text=True)]
+
+    def ask(order: str, **sent: Any) -> Any:
+        return app.test_client().post(f"/{order}", **sent).json
+
+    raw_after_form = "a=b" if attached and request_class is Request else ""
+    assert ask("form", data={"a": "b"}) == ["", {"a": "b"}, raw_after_form]
+    assert ask("form", json=[1]) == ["", {}, "[1]"]
+    if attached:
+        # A hook that checks a signature.
+        assert ask("raw", data={"a": "b"}) == ["a=b", {"a": "b"}, raw_after_form]
+
+
 class QuotaExceeded(Exception):
     pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, create_engine, event
@@ -113,22 +113,27 @@ def _identity(path: Path) -> tuple[int, int]:
 def create(tables: MetaData, engine: Engine, *, new: bool = True) -> None:
     """Make the tables of a new file, in one transaction, and no other process meanwhile.
 
+    Where that fails, the engine's connections are closed.
+
     :param tables: their ``info["version"]``, 1 if it is not there, is the file's layout.
     :param new: whether the file may be a new one.
     :raises DatabaseUnavailable: the file has another layout, or is empty and may not be new.
     """
     wanted = tables.info.get("version", 1)
-    with engine.begin() as connection:
-        # Python's driver begins none for CREATE: each would be a commit of its own.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if found == 0 and not new:
-            raise DatabaseUnavailable(f"{engine.url.database}: was emptied: {_RESTORE}")
-        if found == 0:
-            tables.create_all(connection, checkfirst=False)
-            connection.exec_driver_sql(f"PRAGMA user_version = {wanted}")
-        elif found != wanted:
-            raise other_layout(engine.url.database, found, wanted)
+    with ExitStack() as failed:
+        failed.callback(engine.dispose)
+        with engine.begin() as connection:
+            # Python's driver begins none for CREATE: each would be a commit of its own.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found == 0 and not new:
+                raise DatabaseUnavailable(f"{engine.url.database}: was emptied: {_RESTORE}")
+            if found == 0:
+                tables.create_all(connection, checkfirst=False)
+                connection.exec_driver_sql(f"PRAGMA user_version = {wanted}")
+            elif found != wanted:
+                raise other_layout(engine.url.database, found, wanted)
+        failed.pop_all()
 
 
 def connect(path: Path, *, durable: bool, remedy: str = _RESTORE) -> sqlite3.Connection:

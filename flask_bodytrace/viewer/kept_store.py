@@ -62,7 +62,11 @@ class KeptStore(TraceStore):
         """While the file is read, the number of what is read; `_was_kept` says what came of it."""
         self._was_kept = False
         self._resources: dict[bytes, int] = {}
-        self._read()
+        try:
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
         self._thread = Thread(target=self._write, name="bodytrace-store", daemon=True)
         self._thread.start()
 
@@ -164,31 +168,44 @@ class KeptStore(TraceStore):
 def _open(path: Path) -> sqlite3.Connection:
     try:
         file = sqlite3.connect(path, check_same_thread=False)
-        (application,) = file.execute("PRAGMA application_id").fetchone()
-        (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if tables and application != _APPLICATION:
-            file.close()
-            raise CannotKeep(f"{path} is a database of something else: name another file")
-        (version,) = file.execute("PRAGMA user_version").fetchone()
-        if tables and version != _VERSION:
-            file.close()
-            raise CannotKeep(f"{path} is of another version of the viewer: name another file")
-        file.execute("PRAGMA auto_vacuum = FULL")
-        file.execute("PRAGMA journal_mode = WAL")
-        # A crash of the machine may cost the last traces, never the file.
-        file.execute("PRAGMA synchronous = NORMAL")
-        file.execute(f"PRAGMA application_id = {_APPLICATION}")
-        file.execute(f"PRAGMA user_version = {_VERSION}")
-        file.executescript(_TABLES)
-        # Of services that have long been started anew.
-        with file:
-            file.execute(
-                "DELETE FROM resource WHERE id NOT IN "
-                "(SELECT resource FROM item WHERE resource IS NOT NULL)"
-            )
     except sqlite3.Error as error:
-        raise CannotKeep(f"cannot keep traces in {path}: {error}") from None
+        raise _cannot(path, error) from None
+    try:
+        _prepare(file, path)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, sqlite3.Error):
+            raise _cannot(path, error) from None
+        raise
     return file
+
+
+def _cannot(path: Path, error: sqlite3.Error) -> CannotKeep:
+    return CannotKeep(f"cannot keep traces in {path}: {error}")
+
+
+def _prepare(file: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, unless it is a file of something else."""
+    (application,) = file.execute("PRAGMA application_id").fetchone()
+    (tables,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and application != _APPLICATION:
+        raise CannotKeep(f"{path} is a database of something else: name another file")
+    (version,) = file.execute("PRAGMA user_version").fetchone()
+    if tables and version != _VERSION:
+        raise CannotKeep(f"{path} is of another version of the viewer: name another file")
+    file.execute("PRAGMA auto_vacuum = FULL")
+    file.execute("PRAGMA journal_mode = WAL")
+    # A crash of the machine may cost the last traces, never the file.
+    file.execute("PRAGMA synchronous = NORMAL")
+    file.execute(f"PRAGMA application_id = {_APPLICATION}")
+    file.execute(f"PRAGMA user_version = {_VERSION}")
+    file.executescript(_TABLES)
+    # Of services that have long been started anew.
+    with file:
+        file.execute(
+            "DELETE FROM resource WHERE id NOT IN "
+            "(SELECT resource FROM item WHERE resource IS NOT NULL)"
+        )
 
 
 def _read(file: sqlite3.Connection) -> Iterator[tuple[int, int, list[Span], list[LogRecord]]]:

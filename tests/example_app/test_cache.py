@@ -281,14 +281,14 @@ def test_the_cache_is_there_once_it_can_be_opened(
             raise DatabaseUnavailable("locked")
         return SqliteCache(tmp_path / "cache.db")
 
-    cache = MissingCache(open_cache, DatabaseUnavailable("locked"), pause_s=0)
-    for _ in range(2):
-        with pytest.raises(TemporarilyUnavailable, match="there is no cache: locked"):
-            cache.add("a", 1)
-    assert cache.add("a", 1)
-    assert not cache.add("a", 1)
-    assert cache.get("a") == 1
-    assert cache.set("a", 2)
+    with closing(MissingCache(open_cache, DatabaseUnavailable("locked"), pause_s=0)) as cache:
+        for _ in range(2):
+            with pytest.raises(TemporarilyUnavailable, match="there is no cache: locked"):
+                cache.add("a", 1)
+        assert cache.add("a", 1)
+        assert not cache.add("a", 1)
+        assert cache.get("a") == 1
+        assert cache.set("a", 2)
     assert len(tried) == 3
     assert [it.getMessage() for it in caplog.records] == [
         "there is no cache, and what needs it is refused: locked",

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def test_it_is_there_again_after_a_restart(path: Path, make_span: Callable[..., 
     # A span that is sent again replaces itself in the file, too.
     again.add(spans)
     again.close()
-    assert len(KeptStore(path)) == 4
+    with closing(KeptStore(path)) as third:
+        assert len(third) == 4
 
 
 def test_what_goes_from_the_store_goes_from_the_file(
@@ -74,12 +76,13 @@ def test_what_goes_from_the_store_goes_from_the_file(
     for trace in range(1, 10):
         store.add([make_span(trace=trace, attributes={"text": "x" * 10_000})])
     store.close()
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file:
         found = {int(row[0], 16) for row in file.execute("SELECT trace_id FROM item")}
     assert found == {7, 8, 9}
     assert path.stat().st_size < 100_000
     # A smaller store takes the latest.
-    assert {int(s.trace_id, 16) for s in KeptStore(path, Limits(traces=1)).summaries()} == {9}
+    with closing(KeptStore(path, Limits(traces=1))) as smaller:
+        assert {int(summary.trace_id, 16) for summary in smaller.summaries()} == {9}
 
 
 def bodies(store: KeptStore) -> list[Any]:
@@ -87,7 +90,7 @@ def bodies(store: KeptStore) -> list[Any]:
 
 
 def in_file(path: Path) -> list[str]:
-    with sqlite3.connect(path) as file:
+    with closing(sqlite3.connect(path)) as file:
         return [row[0] for row in file.execute("SELECT trace_id FROM item ORDER BY number")]
 
 
@@ -181,10 +184,10 @@ def test_another_file_is_refused_and_left_alone(path: Path, other: str) -> None:
         path.write_text("no database, but long enough to be looked at\n" * 100, "utf-8")
     elif other == "version":
         KeptStore(path).close()
-        with sqlite3.connect(path) as file:
+        with closing(sqlite3.connect(path)) as file:
             file.execute("PRAGMA user_version = 99")
     else:
-        with sqlite3.connect(path) as file:
+        with closing(sqlite3.connect(path)) as file:
             file.execute("CREATE TABLE orders (id)")
     before = path.read_bytes() if path.is_file() else b""
     with pytest.raises(CannotKeep, match=re.escape(str(path))):

@@ -18,7 +18,7 @@ def lowest(session: nox.Session) -> None:
     session.run(*_PYTEST, *session.posargs)
 
 
-@nox.session(python=["3.10", "3.11", "3.12", "3.13"])
+@nox.session(python=["3.10", "3.11", "3.12", "3.13", "3.14"])
 def newest(session: nox.Session) -> None:
     """What an installation gets today."""
     session.install("-e", ".[test]")

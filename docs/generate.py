@@ -351,9 +351,14 @@ _SUBJECTS = (
         "**flask_bodytrace**，全部功能打开",
     ),
     ("", "hand-written span", "a span and two ids by hand", "手写的 span 加两个 ID"),
-    ("", "elastic-apm, bodies captured", "elastic-apm, bodies captured", "elastic-apm，记录请求体"),
-    ("", "sentry-sdk", "sentry-sdk", "sentry-sdk"),
-    ("", "ddtrace", "ddtrace", "ddtrace"),
+    (
+        "elastic-apm, bodies captured",
+        "elastic-apm, bodies captured",
+        "elastic-apm, bodies captured",
+        "elastic-apm，记录请求体",
+    ),
+    ("sentry-sdk", "sentry-sdk", "sentry-sdk", "sentry-sdk"),
+    ("ddtrace", "ddtrace", "ddtrace", "ddtrace"),
 )
 
 
@@ -372,7 +377,7 @@ def _costs(head: tuple[str, ...], language: int) -> str:
         sampled = _measured("### Sampled", subject[1])
         unsampled = _measured("### Unsampled (incoming flags 00)", subject[1])
         shown = [f"{float(row[0]):.0f}" if row else "" for row in (exported, sampled, unsampled)]
-        ratio = exported[1] if subject[0] else ""
+        ratio = exported[1] if exported else ""
         rows.append((subject[language], shown[0], ratio, *shown[1:]))
     left = "| --- | --- | --- | --- | --- |"
     return table(head, rows).replace(left, "| --- | --: | --: | --: | --: |")

@@ -38,6 +38,16 @@ def test_every_part_is_on_a_page() -> None:
     assert sorted(there) == sorted(generate.PARTS)
 
 
+@pytest.mark.parametrize("part", ["costs", "costs_zh"])
+def test_the_comparison_has_what_an_exported_request_costs(part: str) -> None:
+    rows = [line.split("|")[1:-1] for line in generate.PARTS[part]().splitlines() if "|" in line]
+    ours = [cells for cells in rows if "**flask_bodytrace**" in cells[0]]
+    assert len(ours) == 3
+    for cells in (rows[2], *ours):
+        assert all(float(cell) > 0 for cell in cells[1:])
+    assert float(rows[2][2]) == 1
+
+
 def test_every_attribute_of_a_server_span_is_described() -> None:
     assert generate.observed_attributes() == set(generate.ATTRIBUTES)
 

@@ -137,7 +137,8 @@ PATHS = [
 ]
 # Of the data, or the same in every language.
 SAME = {
-    "bodytrace", "flask", "POST", "SEL", "late", "orphan", "piece", "svc", "msg", "Lost", "none", "left",
+    "bodytrace", "POST", "SEL", "late", "orphan", "piece", "svc", "msg", "Lost", "none", "left",
+    "flask",
     "low", "log", "WARN", "exception", "shop", "english", "span", "spans", "mermaid", "json",
     "curl", "otlp", "markdown", "issue", "enter", "esc", "http", "order", "ord", "url", "nothing",
     "server", "client", "internal", "tracestate", "event", "route", "database", "status", "code",

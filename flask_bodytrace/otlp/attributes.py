@@ -24,8 +24,8 @@ _TEXT = frozenset({str})
 Texts = tuple[dict[str | tuple[str, ...], bytes], dict[int, bytes], bytes]
 """Of one key: the texts and lists of texts kept, what comes before a short text by its length, and
 its name."""
-Numbers = tuple[dict[int, bytes], bytes]
-"""Of one key: the integer values kept, and its name."""
+Numbers = tuple[dict[int, bytes], dict[int, bytes], bytes]
+"""Of one key: the integers kept, what comes before one by its length, and its name."""
 
 
 class AttributeEncoder:
@@ -35,7 +35,7 @@ class AttributeEncoder:
         self.texts: dict[str, Texts] = {}
         self.numbers: dict[str, Numbers] = {}
 
-    def pairs(  # noqa: C901 - inline, since it runs for each attribute of each span
+    def pairs(  # noqa: C901, PLR0912 - inline, since it runs for each attribute of each span
         self, attributes: Mapping[str, Any]
     ) -> list[bytes]:
         """Each attribute as a sized ``KeyValue``.
@@ -49,16 +49,16 @@ class AttributeEncoder:
             kind = type(value)
             if kind is str:
                 kept, before, name = texts.get(key) or self._texts_of(key)
-                if len(value) > MAX_LENGTH:
-                    pairs.append(_long(name, value.encode()))
-                    continue
-                pair = kept.get(value)
+                # Nothing is kept of captured bodies: no need to hash one to know that.
+                pair = kept.get(value) if kept else None
                 if pair is None:
                     data = value.encode()
                     size = len(data)
                     start = before.get(size)
                     if start is not None:
                         pair = start + data
+                    elif size > MAX_LENGTH:
+                        pair = _long(name, data)
                     else:
                         # The field `string_value`, number 1, in `value`.
                         pair = sized(name + sized(b"\x0a" + sized(data)))
@@ -67,11 +67,18 @@ class AttributeEncoder:
                     if len(kept) < MAX_VALUES and size <= MAX_LENGTH:
                         kept[value] = pair
             elif kind is int:
-                known, name = numbers.get(key) or self._numbers_of(key)
+                known, before, name = numbers.get(key) or self._numbers_of(key)
                 pair = known.get(value)
                 if pair is None:
                     # The field `int_value`, number 3.
-                    pair = sized(name + sized(b"\x18" + int64(value)))
+                    data = b"\x18" + int64(value)
+                    size = len(data)
+                    start = before.get(size)
+                    if start is not None:
+                        pair = start + data
+                    else:
+                        pair = sized(name + sized(data))
+                        before[size] = pair[: len(pair) - size]
                     if len(known) < MAX_VALUES:
                         known[value] = pair
             else:
@@ -96,7 +103,7 @@ class AttributeEncoder:
         return made
 
     def _numbers_of(self, key: str) -> Numbers:
-        made: Numbers = ({}, _name(key))
+        made: Numbers = ({}, {}, _name(key))
         _keep(self.numbers, key, made)
         return made
 

@@ -222,7 +222,7 @@ def test_what_is_kept_is_bounded_whatever_the_cardinality() -> None:
     assert len(kept.texts) <= MAX_KEYS
     assert len(kept.numbers) <= MAX_KEYS
     assert all(len(values) <= MAX_VALUES for values, *_ in kept.texts.values())
-    assert all(len(values) <= MAX_VALUES for values, _ in kept.numbers.values())
+    assert all(len(values) <= MAX_VALUES for values, *_ in kept.numbers.values())
     for number in range(200):
         encoder._resource(Resource({"n": number}))
         encoder._scope(InstrumentationScope(str(number)))

@@ -140,13 +140,12 @@ def _capturing(*, quick: bool) -> Iterator[str]:
     ]
     capturing = [costs["ours_capturing"] - costs["ours"] for costs in found.values()]
     rows.append(["capturing, over the same without", *(f"{cost:.1f}" for cost in capturing)])
-    for share, ours in (("the whole request", "ours_capturing"), ("capturing alone", "")):
+    whole = [costs["ours_capturing"] for costs in found.values()]
+    for share, ours in (("the whole request", whole), ("capturing alone", capturing)):
         for name in agents.AGENTS:
-            costs = [
-                (by[ours] if ours else by["ours_capturing"] - by["ours"]) / by[name]
-                for by in found.values()
-            ]
-            rows.append([f"{share}, of {_CAPTURING[name]}", *(f"{cost:.2f}" for cost in costs)])
+            theirs = [costs[name] for costs in found.values()]
+            ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+            rows.append([f"{share}, of {_CAPTURING[name]}", *(f"{ratio:.2f}" for ratio in ratios)])
     yield from _table(["", *found], rows)
 
 

@@ -6,7 +6,9 @@ loopback that takes everything. `arrivals` checks that all of them arrive there.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -178,6 +180,14 @@ _OWN_ENVIRONMENT = {"hypertrace": _HYPERTRACE}
 def python_of(subject: str) -> str:
     """The interpreter that has what a subject needs."""
     return str(_OWN_ENVIRONMENT.get(subject, sys.executable))
+
+
+def output_of(module: str, agent: str) -> Any:
+    """What a module of the benchmarks prints last, as JSON, run for an agent in its own process."""
+    output = subprocess.run(
+        [python_of(agent), "-m", module, agent], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def _service() -> str:

@@ -11,7 +11,6 @@ import gzip
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import zlib
@@ -126,13 +125,7 @@ def check(agent: str) -> None:
 
     :raises RuntimeError: it does not send all bodies.
     """
-    output = subprocess.run(
-        [agents.python_of(agent), "-m", __spec__.name, agent],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    counts = json.loads(output.splitlines()[-1])
+    counts = agents.output_of(__spec__.name, agent)
     if counts != {"requests": REQUESTS, "answers": REQUESTS}:
         raise RuntimeError(f"{agent} sends {counts} of {REQUESTS}")
 

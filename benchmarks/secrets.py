@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 from werkzeug.test import Client
@@ -68,16 +67,10 @@ def seen(agent: str) -> dict[str, list[str]]:
 
 def measure() -> dict[str, dict[str, list[str]]]:
     """By agent, the kinds of secrets that it sends; each agent in a process of its own."""
-    found = {}
-    for agent in ("ours_capturing", *agents.AGENTS):
-        output = subprocess.run(
-            [agents.python_of(agent), "-m", __spec__.name, agent],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-        found[agent] = json.loads(output.splitlines()[-1])
-    return found
+    return {
+        agent: agents.output_of(__spec__.name, agent)
+        for agent in ("ours_capturing", *agents.AGENTS)
+    }
 
 
 if __name__ == "__main__":

@@ -184,17 +184,6 @@ _IDLE_STARTS = frozenset(
 _IDLE_ENDINGS = frozenset(
     kind._on_ending for kind in (SpanProcessor, SimpleSpanProcessor, BatchSpanProcessor)
 )
-
-
-def _are_clean(values: Collection[Any]) -> bool:
-    """Whether these are texts, integers and tuples of texts."""
-    kinds = set(map(type, values)) - _PLAIN
-    return not kinds or (
-        kinds == _TUPLES
-        and all(_NAMES.issuperset(map(type, each)) for each in values if type(each) is tuple)
-    )
-
-
 _MULTI = vars(SynchronousMultiSpanProcessor)
 _MULTI_METHODS = {name: _MULTI[name] for name in ("on_start", "_on_ending", "on_end")}
 
@@ -225,6 +214,13 @@ def _bounded(limits: SpanLimits, attributes: Attributes) -> BoundedAttributes:
         max_value_len=None,
     )
     return bounded
+
+
+def _has_lists_of_texts(values: Collection[Any]) -> bool:
+    """Whether all that is neither text nor integer is a tuple of texts."""
+    return set(map(type, values)) - _PLAIN == _TUPLES and all(
+        _NAMES.issuperset(map(type, each)) for each in values if type(each) is tuple
+    )
 
 
 class FastSpan(_Span):
@@ -267,7 +263,10 @@ class FastSpan(_Span):
         bounded: Any = self._attributes
         held = bounded._dict
         if (
-            (_PLAIN.issuperset(map(type, attributes.values())) or _are_clean(attributes.values()))
+            (
+                _PLAIN.issuperset(map(type, attributes.values()))
+                or _has_lists_of_texts(attributes.values())
+            )
             and _NAMES.issuperset(map(type, attributes))
             and "" not in attributes
             and self._end_time is None

@@ -187,6 +187,7 @@ _pools: IdentityRegistry[MeterProvider, weakref.WeakSet[BufferPool]] = IdentityR
 
 
 def _key(provider: MeterProvider | None) -> MeterProvider:
+    """What stands for a provider in the registries: the global one may be given, or be left out."""
     return _GLOBAL if provider is None or provider is metrics.get_meter_provider() else provider
 
 

@@ -34,6 +34,12 @@ CREATE TABLE IF NOT EXISTS item (
     resource INTEGER, data BLOB NOT NULL, UNIQUE (trace_id, key) ON CONFLICT REPLACE
 );
 """
+_DELETE = {
+    "gone": "DELETE FROM item WHERE trace_id = ?",
+    "log": "DELETE FROM item WHERE trace_id = '' AND key = ?",
+    "row": "DELETE FROM item WHERE number = ?",
+}
+"""What goes from the file, by the kind of change: a trace, a log record of no trace, or a row."""
 _log = logging.getLogger("flask_bodytrace")
 _Change = tuple[str, Any]
 _Row = tuple[str, str, str, "int | None", bytes]
@@ -99,7 +105,7 @@ class KeptStore(TraceStore):
             self._alone.append(self._number if self._read_number is None else self._read_number)
         for log in gone:
             if not log.trace_id:
-                self._changes.put(("log", self._alone.popleft()))
+                self._changes.put(("log", _log_key(self._alone.popleft())))
 
     def close(self) -> None:
         """Write what is left, and close the file."""
@@ -131,12 +137,7 @@ class KeptStore(TraceStore):
             # What goes may be among what came before it.
             self._insert(rows)
             rows = []
-            sql, values = {
-                "gone": ("DELETE FROM item WHERE trace_id = ?", (given,)),
-                "log": ("DELETE FROM item WHERE trace_id = '' AND key = ?", (f"log {given}",)),
-                "row": ("DELETE FROM item WHERE number = ?", (given,)),
-            }[what]
-            self._file.execute(sql, values)
+            self._file.execute(_DELETE[what], (given,))
         self._insert(rows)
 
     def _insert(self, rows: Sequence[_Row]) -> None:
@@ -148,7 +149,7 @@ class KeptStore(TraceStore):
         if isinstance(item, LogRecord):
             form, data = packed_log(item)
             # Log records have no id: each is one of its own.
-            return item.trace_id, f"log {number}", form, None, data
+            return item.trace_id, _log_key(number), form, None, data
         form, data = packed(item)
         resource = self._resource(item.resource) if form == SPAN else None
         return item.trace_id, item.span_id, form, resource, data
@@ -165,23 +166,21 @@ class KeptStore(TraceStore):
         return int(known)
 
 
+def _log_key(number: int) -> str:
+    return f"log {number}"
+
+
 def _open(path: Path) -> sqlite3.Connection:
     try:
         file = sqlite3.connect(path, check_same_thread=False)
+        try:
+            _prepare(file, path)
+        except BaseException:
+            file.close()
+            raise
     except sqlite3.Error as error:
-        raise _cannot(path, error) from None
-    try:
-        _prepare(file, path)
-    except BaseException as error:
-        file.close()
-        if isinstance(error, sqlite3.Error):
-            raise _cannot(path, error) from None
-        raise
+        raise CannotKeep(f"cannot keep traces in {path}: {error}") from None
     return file
-
-
-def _cannot(path: Path, error: sqlite3.Error) -> CannotKeep:
-    return CannotKeep(f"cannot keep traces in {path}: {error}")
 
 
 def _prepare(file: sqlite3.Connection, path: Path) -> None:

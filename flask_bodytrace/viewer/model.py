@@ -14,6 +14,8 @@ Attributes: TypeAlias = Mapping[str, Value]
 
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 """Span kinds by their number in OTLP."""
+ANSWERING = frozenset({KINDS.index("server"), KINDS.index("consumer")})
+"""The kinds of spans that answer a request, or handle a message."""
 
 
 class Event(Struct, frozen=True, gc=False):

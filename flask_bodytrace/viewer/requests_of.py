@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .model import Span
-
-_ANSWERING = frozenset({2, 5})
+from .model import ANSWERING, Span
 
 
 def requests_of(spans: Sequence[Span]) -> Mapping[str, Span | None]:
@@ -20,7 +18,7 @@ def requests_of(spans: Sequence[Span]) -> Mapping[str, Span | None]:
         way: dict[str, None] = {}
         one: Span | None = span
         while one is not None and one.span_id not in found and one.span_id not in way:
-            if one.kind in _ANSWERING:
+            if one.kind in ANSWERING:
                 found[one.span_id] = one
                 break
             way[one.span_id] = None

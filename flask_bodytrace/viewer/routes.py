@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .model import Span
+from .model import ANSWERING, Span
 
-_ANSWERING = frozenset({2, 5})
 """Servers and consumers."""
 _PER_DECADE = 4
 """Columns of a histogram for each power of ten."""
@@ -82,7 +81,7 @@ def count_routes(spans: Sequence[Span], since: int = 0, until: int = 0) -> Route
     found: dict[tuple[str, str], Route] = {}
     first, last = 1 << 64, 0
     for span in spans:
-        if span.kind not in _ANSWERING and span.parent_id is not None:
+        if span.kind not in ANSWERING and span.parent_id is not None:
             continue
         start = span.start
         if start < since or (until and start > until):

@@ -8,11 +8,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from . import display
-from .model import Span
+from .model import ANSWERING, Span
 
 _CLIENT, _CONSUMER = 3, 5
 _ASKING = frozenset({3, 4})
-_ANSWERING = frozenset({2, 5})
 _MAX_NODES = 80
 # By the present semantic conventions, and the former ones.
 _PEERS = (
@@ -135,7 +134,7 @@ class _Counted:
             node.spans += 1
             node.errors += span.failed
             kind = span.kind
-            if kind in _ANSWERING:
+            if kind in ANSWERING:
                 node.durations.append(max(span.end - span.start, 0))
                 if kind == _CONSUMER:
                     self.consumers.append(span)

@@ -8,6 +8,7 @@ of a string is hidden to its end.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 LONGEST = 8_192
 """Characters of a statement that are looked at, and shown."""
@@ -45,28 +46,23 @@ _SUBJECT = re.compile(
         (?:if\s+(?:not\s+)?exists\s+|only\s+)?((?:[\w.$]|"[^"]*"|`[^`]*`|\[[^\]]*\])+)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_scanners: dict[tuple[bool, bool, bool], re.Pattern[str]] = {}
 
 
-def _scanner_of(system: str) -> re.Pattern[str]:
-    kind = (system in _MYSQL, system in _BACKSLASH, system in _BRACKETS)
-    found = _scanners.get(kind)
-    if found is None:
-        is_mysql, has_backslash, has_brackets = kind
-        name = _NAME
-        if has_brackets:
-            name += r"|\[[^\]]*(?:\]|\Z)"
-        source = _PIECES.format(
-            # MySQL: "5--3" is 5 minus minus 3, and "#" begins a comment.
-            line=r"(?:--(?=\s|\Z)|\#)[^\n]*" if is_mysql else r"--[^\n]*",
-            string=_ESCAPED if has_backslash else _STANDARD,
-            escaped=_ESCAPED,
-            # MySQL: a string in double quotes is a string. Elsewhere it is a name.
-            text=_ESCAPED.replace("'", '"') if is_mysql else r"(?!)",
-            name=r"(?!)" if is_mysql else name,
-        )
-        found = _scanners[kind] = re.compile(source, re.VERBOSE | re.DOTALL)
-    return found
+@cache
+def _scanner(*, is_mysql: bool, has_backslash: bool, has_brackets: bool) -> re.Pattern[str]:
+    name = _NAME
+    if has_brackets:
+        name += r"|\[[^\]]*(?:\]|\Z)"
+    source = _PIECES.format(
+        # MySQL: "5--3" is 5 minus minus 3, and "#" begins a comment.
+        line=r"(?:--(?=\s|\Z)|\#)[^\n]*" if is_mysql else r"--[^\n]*",
+        string=_ESCAPED if has_backslash else _STANDARD,
+        escaped=_ESCAPED,
+        # MySQL: a string in double quotes is a string. Elsewhere it is a name.
+        text=_ESCAPED.replace("'", '"') if is_mysql else r"(?!)",
+        name=r"(?!)" if is_mysql else name,
+    )
+    return re.compile(source, re.VERBOSE | re.DOTALL)
 
 
 def hidden(statement: str, system: str = "") -> str:
@@ -78,7 +74,11 @@ def hidden(statement: str, system: str = "") -> str:
     :param system: the database, as OpenTelemetry names it (``db.system.name``).
     """
     text = statement[:LONGEST]
-    scanner = _scanner_of(system)
+    scanner = _scanner(
+        is_mysql=system in _MYSQL,
+        has_backslash=system in _BACKSLASH,
+        has_brackets=system in _BRACKETS,
+    )
     found: list[str] = []
     at = 0
     while (match := scanner.search(text, at)) is not None:

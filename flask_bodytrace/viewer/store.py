@@ -223,17 +223,16 @@ class TraceStore:
         room = min(limits.trace_items, limits.items)
         if len(trace.spans) + len(trace.logs) >= room or trace.size + size > limits.bytes:
             trace.left_out += 1
-        elif isinstance(item, Span):
-            if not trace.spans:
-                trace.digest = Digest(self._business_ids)
-            trace.spans[item.span_id] = item
-            if trace.digest is not None:
-                trace.digest.add(item)
-            trace.resources.add(id(item.resource))
-            self._count(trace, 1, size)
-            self._kept(item)
         else:
-            trace.logs.append(item)
+            if isinstance(item, Span):
+                if not trace.spans:
+                    trace.digest = Digest(self._business_ids)
+                trace.spans[item.span_id] = item
+                if trace.digest is not None:
+                    trace.digest.add(item)
+                trace.resources.add(id(item.resource))
+            else:
+                trace.logs.append(item)
             self._count(trace, 1, size)
             self._kept(item)
         self._evict(trace)

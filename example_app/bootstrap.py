@@ -268,7 +268,7 @@ def orders(around: Surroundings) -> Iterator[Flask]:
             parts.enter_context(closing(part))
         duty = around.loops(ORDERS, lambda: around.relay(store.outboxes, tracer))
         observe_backlog(duty, lambda: store.unpublished().value)
-        progress = around.engines.progress(around.data)
+        progress = parts.enter_context(closing(around.engines.progress(around.data)))
         admission = Admission(
             lambda: events_waiting(store, progress, (PAYMENTS, FULFILMENT)), around.most_waiting
         )

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from example_app.events.event import Event
 
@@ -89,11 +89,14 @@ class Publisher(Protocol):
 class Progress(Protocol):
     """Knows how far groups are; for one thread."""
 
-    def behind(self, group: str, topic: str) -> int:
-        """Return how many events of the topic's destination the group has not handled.
+    def behind(self, groups: Iterable[str], topic: str) -> Mapping[str, int]:
+        """Return how many events of the topic's destination each group has not handled.
 
         :raises Exception: nobody can tell now.
         """
+
+    def close(self) -> None:
+        """Let go of files and connections."""
 
 
 class Consumer(Protocol):

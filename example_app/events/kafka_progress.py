@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from example_app.events.bus import PARTITIONS, destination_of
 from example_app.events.kafka_bus import QUIET, named
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from example_app.events.kafka_settings import KafkaSettings
 
 _ANSWER_S = 1.0
@@ -22,33 +24,55 @@ class KafkaProgress:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._asking: dict[str, Consumer] = {}
+        # Each knows what its own group has committed. None of them joins it.
+        self._consumers: dict[str, Consumer] = {}
 
-    def behind(self, group: str, topic: str) -> int:
-        """Return how many events of the topic's destination the group has not handled.
+    def behind(self, groups: Iterable[str], topic: str) -> Mapping[str, int]:
+        """Return how many events of the topic's destination each group has not handled.
 
         :raises BusUnavailable: no broker answers, or nothing was ever published there.
         """
         name = destination_of(topic)
         partitions = [TopicPartition(name, number) for number in range(PARTITIONS)]
         with named():
-            asking = self._consumer_of(group)
-            waiting = 0
-            for done in asking.committed(partitions, timeout=_ANSWER_S):
-                _, end = asking.get_watermark_offsets(done, timeout=_ANSWER_S)
-                # A group that has committed nothing in a partition begins with its first event.
-                waiting += end - max(done.offset, 0)
-        return waiting
+            committed = {
+                group: self._consumer_of(group).committed(partitions, timeout=_ANSWER_S)
+                for group in groups
+            }
+            # Only now: no group has committed more than there is.
+            bounds = self._bounds(partitions)
+            return {group: _not_done(done, bounds) for group, done in committed.items()}
 
-    def _consumer_of(self, group: str) -> Consumer:
-        """A consumer that asks for a group and never joins it.
+    def _bounds(self, partitions: Iterable[TopicPartition]) -> Sequence[tuple[int, int]]:
+        """Of each partition, the offset of the first event that is kept, and of the next to come.
 
-        Not an `AdminClient`: librdkafka 2.16 ends the process with a failed assertion
+        Not from an `AdminClient`: librdkafka 2.16 ends the process with a failed assertion
         (``rd_kafka_enq_once_del_source_return``) where a broker dies while its ``list_offsets``
         runs out of time.
         """
-        found = self._asking.get(group)
+        # Any of them knows.
+        consumer = next(iter(self._consumers.values()))
+        return [consumer.get_watermark_offsets(it, timeout=_ANSWER_S) for it in partitions]
+
+    def _consumer_of(self, group: str) -> Consumer:
+        found = self._consumers.get(group)
         if found is None:
             configured = {**self._settings.common(), **QUIET, "group.id": group}
-            found = self._asking[group] = Consumer(configured, logger=_log)
+            found = self._consumers[group] = Consumer(configured, logger=_log)
         return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        for consumer in self._consumers.values():
+            consumer.close()
+        self._consumers.clear()
+
+
+def _not_done(committed: Sequence[TopicPartition], bounds: Sequence[tuple[int, int]]) -> int:
+    count = 0
+    for done, (first, end) in zip(committed, bounds, strict=True):
+        if done.error is not None:
+            raise KafkaException(done.error)
+        # A group that has committed nothing in a partition begins with its first event.
+        count += end - max(done.offset, first)
+    return count

@@ -21,7 +21,7 @@ from example_app.events.event import Event
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _BATCH = 50
@@ -166,8 +166,8 @@ class SqliteProgress:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def behind(self, group: str, topic: str) -> int:
-        """Return how many events of the topic's destination the group has not handled."""
+    def behind(self, groups: Iterable[str], topic: str) -> Mapping[str, int]:
+        """Return how many events of the topic's destination each group has not handled."""
         query = (
             "SELECT COUNT(*) FROM log LEFT JOIN progress ON progress.group_name = ?"
             " AND progress.destination = log.destination AND progress.partition = log.partition"
@@ -177,8 +177,13 @@ class SqliteProgress:
             closing(_open(self._path, durable=False)) as connection,
             sqlite.naming(self._path, _REMEDY),
         ):
-            found: int = connection.execute(query, (group, destination_of(topic))).fetchone()[0]
-            return found
+            return {
+                group: connection.execute(query, (group, destination_of(topic))).fetchone()[0]
+                for group in groups
+            }
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is looked into."""
 
 
 def _partition_of(event: Event) -> Partition:

@@ -46,7 +46,7 @@ def events_waiting(store: OrderStore, progress: Progress, groups: Iterable[str])
     Those in a bus that does not answer are not counted.
     """
     try:
-        behind = max(progress.behind(group, PLACED) for group in groups)
+        behind = max(progress.behind(groups, PLACED).values())
     except TemporarilyUnavailable as error:
         _log.info("how far groups are is not known: %s", error)
         behind = 0

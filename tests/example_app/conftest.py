@@ -1,4 +1,4 @@
-"""What the tests of events share: the propagators of the system, a tracer, numbered events."""
+"""What the tests of events share: a broker, the propagators of the system, a tracer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from flask_bodytrace.testing import SpanRecorder
+from tests.example_app.brokers import Kafka
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -29,6 +30,13 @@ def signals_as_before() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def kafka_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    kafka = Kafka(tmp_path_factory.mktemp("kafka"))
+    with kafka.running():
+        yield kafka.url
 
 
 @pytest.fixture

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from opentelemetry.trace import NoOpTracer
 
+from example_app.engines import Engines
 from example_app.events.event import PLACED, new_event
 from example_app.failures import BusUnavailable
 from example_app.orders.admission import (
@@ -21,8 +22,9 @@ from example_app.orders.admission import (
 )
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import Item, Order
-from example_app.orders.sqlite_store import SqliteOrderStore
+from example_app.orders.shards import Router
 from example_app.orders.store import Status, StoredOrder
+from tests.example_app import patient
 
 
 class Waiting:
@@ -84,16 +86,19 @@ class Groups:
     def __init__(self, **behind: int) -> None:
         self._behind = behind
 
-    def behind(self, group: str, topic: str) -> int:
+    def behind(self, groups: Iterable[str], topic: str) -> Mapping[str, int]:
         assert topic == "order.placed"
-        if group not in self._behind:
+        if not {*groups} <= {*self._behind}:
             raise BusUnavailable("no broker answers")
-        return self._behind[group]
+        return {group: self._behind[group] for group in groups}
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def test_outboxes_and_the_group_furthest_behind_count(tmp_path: Path) -> None:
     order = StoredOrder(Order("A1", "U1", (Item("BOLT", 2),)), Status.PLACED, BodyRecord(1, "0"))
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(patient.order_store(Engines(), tmp_path, Router())) as store:
         store.add(order, new_event(PLACED, "A1", {}))
         groups = ("payments", "fulfilment")
         assert events_waiting(store, Groups(payments=3, fulfilment=5), groups) == 6

@@ -4,20 +4,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from opentelemetry.trace import NoOpTracer
 
 from example_app.__main__ import main
+from example_app.engines import Engines
 from example_app.events.event import PLACED, new_event
 from example_app.orders import moving
 from example_app.orders.audit import BodyRecord
 from example_app.orders.order import Item, Order
 from example_app.orders.shards import Shard
+from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.sqlite_store import SqliteOrderStore
 from example_app.orders.store import Status, StoredOrder
+from tests.example_app import patient
 
 
-def store(folder: Path) -> SqliteOrderStore:
-    return SqliteOrderStore(folder, NoOpTracer(), moving.router(folder))
+def store(folder: Path) -> SqlOrderStore:
+    return patient.order_store(Engines(), folder, moving.router(folder))
 
 
 def fill(folder: Path) -> None:

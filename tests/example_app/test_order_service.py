@@ -11,10 +11,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NoOpTracer
 from werkzeug.test import TestResponse
 
 from example_app.breaker.guard import Unavailable
+from example_app.engines import Engines
 from example_app.events.event import Event
 from example_app.orders.admission import Admission
 from example_app.orders.callbacks import callback_routes
@@ -22,12 +22,13 @@ from example_app.orders.file_audit_log import FileAuditLog
 from example_app.orders.neighbours import OutOfStock, Reserved, Standing
 from example_app.orders.order import Order
 from example_app.orders.shards import Router
-from example_app.orders.sqlite_store import SqliteOrderStore
+from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.views import Parts, order_routes
 from example_app.payments import signature
 from example_app.service import traced_service
 from flask_bodytrace.capture.documents import BodyCapture
 from flask_bodytrace.capture.redactor import Redactor
+from tests.example_app import patient
 
 KEY = b"the provider's"
 ORDER = {"orderId": "A1", "userId": "U1", "items": [{"sku": "BOLT", "quantity": 2}]}
@@ -64,8 +65,8 @@ def neighbours() -> Neighbours:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteOrderStore]:
-    with closing(SqliteOrderStore(tmp_path / "orders", NoOpTracer())) as store:
+def store(tmp_path: Path) -> Iterator[SqlOrderStore]:
+    with closing(patient.order_store(Engines(), tmp_path / "orders", Router())) as store:
         yield store
 
 
@@ -82,7 +83,7 @@ def admission(waiting: list[str]) -> Admission:
 
 @pytest.fixture
 def app(
-    tmp_path: Path, neighbours: Neighbours, store: SqliteOrderStore, admission: Admission
+    tmp_path: Path, neighbours: Neighbours, store: SqlOrderStore, admission: Admission
 ) -> Iterator[Flask]:
     app = traced_service("orders", TracerProvider(shutdown_on_exit=False))
     with closing(FileAuditLog(tmp_path / "audit" / "orders.jsonl")) as audit_log:
@@ -114,14 +115,14 @@ def call_back(client: FlaskClient, body: object, key: bytes = KEY) -> TestRespon
     )
 
 
-def published(store: SqliteOrderStore) -> list[Event]:
+def published(store: SqlOrderStore) -> list[Event]:
     found: list[Event] = []
     for outbox in store.outboxes:
         outbox.drain(found.extend)
     return found
 
 
-def test_an_order_is_placed_shown_and_paid(client: FlaskClient, store: SqliteOrderStore) -> None:
+def test_an_order_is_placed_shown_and_paid(client: FlaskClient, store: SqlOrderStore) -> None:
     placed = client.post("/orders", json=ORDER)
     assert placed.status_code == 201
     assert placed.json is not None
@@ -163,7 +164,7 @@ def test_a_new_order_is_refused_while_too_many_events_wait(
     assert client.post("/orders", json={**ORDER, "orderId": "A2"}).status_code == 201
 
 
-def test_the_events_carry_trace_and_ids(client: FlaskClient, store: SqliteOrderStore) -> None:
+def test_the_events_carry_trace_and_ids(client: FlaskClient, store: SqlOrderStore) -> None:
     placed = client.post("/orders", json=ORDER)
 
     (event,) = published(store)
@@ -178,7 +179,7 @@ def test_the_events_carry_trace_and_ids(client: FlaskClient, store: SqliteOrderS
 
 
 def test_callbacks_that_come_twice_change_nothing(
-    client: FlaskClient, store: SqliteOrderStore
+    client: FlaskClient, store: SqlOrderStore
 ) -> None:
     client.post("/orders", json=ORDER)
 
@@ -188,7 +189,7 @@ def test_callbacks_that_come_twice_change_nothing(
     assert [event.topic for event in published(store)] == ["order.placed", "order.paid"]
 
 
-def test_a_failed_payment_is_told(client: FlaskClient, store: SqliteOrderStore) -> None:
+def test_a_failed_payment_is_told(client: FlaskClient, store: SqlOrderStore) -> None:
     client.post("/orders", json=ORDER)
 
     answer = call_back(client, {**PAID, "outcome": "failed"})
@@ -198,7 +199,7 @@ def test_a_failed_payment_is_told(client: FlaskClient, store: SqliteOrderStore) 
 
 
 def test_the_same_order_again_is_the_same_order(
-    client: FlaskClient, store: SqliteOrderStore, neighbours: Neighbours
+    client: FlaskClient, store: SqlOrderStore, neighbours: Neighbours
 ) -> None:
     first = client.post("/orders", json=ORDER)
     again = client.post("/orders", json=ORDER)
@@ -226,7 +227,7 @@ def test_a_fallback_says_that_it_is_one(client: FlaskClient, neighbours: Neighbo
 
 
 def test_what_cannot_be_taken_is_not_stored(
-    client: FlaskClient, store: SqliteOrderStore, neighbours: Neighbours
+    client: FlaskClient, store: SqlOrderStore, neighbours: Neighbours
 ) -> None:
     neighbours.error = OutOfStock("BOLT: 2 wanted, 1 there")
     assert client.post("/orders", json=ORDER).status_code == 409

@@ -23,6 +23,7 @@ from example_app.orders.sql_outbox import SqlOutbox
 from example_app.orders.sql_store import SqlOrderStore
 from example_app.orders.sqlite_store import CREATED, SqliteOrderStore
 from example_app.orders.store import DuplicateOrder, Gathered, Status, StoredOrder, UnknownOrder
+from tests.example_app import patient
 from tests.example_app.mariadb_servers import Server, servers
 from tests.example_app.programs import slow
 from tests.example_app.services import start_refused
@@ -54,13 +55,13 @@ def engines(request: pytest.FixtureRequest) -> Engines:
 
 @pytest.fixture
 def store(engines: Engines, tmp_path: Path) -> Iterator[SqlOrderStore]:
-    with closing(engines.order_store(tmp_path / "orders", NoOpTracer(), Router())) as store:
+    with closing(patient.order_store(engines, tmp_path / "orders", Router())) as store:
         yield store
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Iterator[SqliteOrderStore]:
-    with closing(SqliteOrderStore(tmp_path / "orders", NoOpTracer())) as store:
+def sqlite_store(tmp_path: Path) -> Iterator[SqlOrderStore]:
+    with closing(patient.order_store(Engines(), tmp_path / "orders", Router())) as store:
         yield store
 
 
@@ -99,7 +100,7 @@ def test_an_id_is_taken_once_by_a_user(store: SqlOrderStore) -> None:
     assert len(published(store)) == 1
 
 
-def test_an_order_is_in_its_users_table(sqlite_store: SqliteOrderStore, tmp_path: Path) -> None:
+def test_an_order_is_in_its_users_table(sqlite_store: SqlOrderStore, tmp_path: Path) -> None:
     sqlite_store.add(STORED, event())
 
     shard = Router().shard_of("U1")
@@ -172,7 +173,7 @@ def test_orders_and_events_outlive_the_store(engines: Engines, tmp_path: Path) -
 
 
 def test_what_was_published_and_cannot_be_removed_is_not_published_again(
-    sqlite_store: SqliteOrderStore, tmp_path: Path
+    sqlite_store: SqlOrderStore, tmp_path: Path
 ) -> None:
     store = sqlite_store
     store.add(STORED, event())
@@ -351,7 +352,7 @@ def test_a_file_that_is_deleted_or_replaced_takes_no_orders_and_others_go_on(
 ) -> None:
     here, there = (user_of(name) for name in DATABASES[:2])
     path, aside = tmp_path / f"{DATABASES[0]}.db", tmp_path / "aside"
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(patient.order_store(Engines(), tmp_path, Router())) as store:
         store.add(stored("KEPT", here), event())
         path.rename(aside)
         if put_there is not None:
@@ -371,7 +372,7 @@ def test_a_file_that_is_deleted_or_replaced_takes_no_orders_and_others_go_on(
 
 def test_a_file_that_was_deleted_is_not_made_again_at_the_start(tmp_path: Path) -> None:
     user = user_of(DATABASES[1])
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(patient.order_store(Engines(), tmp_path, Router())) as store:
         store.add(stored("KEPT", user), event())
     gone = [tmp_path / f"{name}.db" for name in DATABASES[2:4]]
     for path in gone:
@@ -383,7 +384,7 @@ def test_a_file_that_was_deleted_is_not_made_again_at_the_start(tmp_path: Path) 
     assert not any(path.exists() for path in gone)
 
     (tmp_path / CREATED).unlink()
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(patient.order_store(Engines(), tmp_path, Router())) as store:
         assert store.get(user, "KEPT").order.user_id == user
     assert refused_after_deleting(tmp_path, gone[0]), "and from here on as before"
 
@@ -403,7 +404,7 @@ def test_a_first_start_that_was_cut_short_is_gone_on_with(
         full.setattr("example_app.sqlite.create", fail)
         with pytest.raises(OSError, match="no space"):
             SqliteOrderStore(tmp_path, NoOpTracer())
-    with closing(SqliteOrderStore(tmp_path, NoOpTracer())) as store:
+    with closing(patient.order_store(Engines(), tmp_path, Router())) as store:
         assert store.count() == Gathered({})
 
 

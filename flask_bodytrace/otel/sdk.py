@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from opentelemetry import metrics, trace
@@ -34,10 +34,10 @@ _OTLP_BY_PROTOCOL = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grp
 OWN_OTLP = "otlp_bodytrace"
 """The exporter that stands in for OpenTelemetry's over HTTP."""
 _PACKAGES = {
-    "otlp": "flask-bodytrace[otlp]",
+    OWN_OTLP: "flask-bodytrace[otlp]",
     "otlp_proto_http": "flask-bodytrace[otlp]",
     "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
-    "zipkin": "flask-bodytrace[zipkin]",
+    "zipkin_json": "flask-bodytrace[zipkin]",
 }
 _BATCH_VARIABLES = (
     "OTEL_BSP_SCHEDULE_DELAY",
@@ -86,9 +86,9 @@ def _global_tracer_provider(
     if names:
         _check_batching()
     for name in names:
-        exporter = _load("opentelemetry_traces_exporter", name, "OTEL_TRACES_EXPORTER")
+        exporter = _load("opentelemetry_traces_exporter", name, _named_by())
         if own_encoder and exporter.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
-            exporter = _load("opentelemetry_traces_exporter", OWN_OTLP, "OTEL_TRACES_EXPORTER")
+            exporter = _load("opentelemetry_traces_exporter", OWN_OTLP, _named_by())
         # Somebody reading the console waits for the span, not for a batch.
         processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
         provider.add_span_processor(DeferredProcessor(partial(_make, processor, exporter)))
@@ -205,30 +205,34 @@ def _id_generator() -> IdGenerator:
 
 
 def _exporter_names() -> list[str]:
-    configured = os.environ.get("OTEL_TRACES_EXPORTER", "").strip()
-    if configured:
-        return _split(configured)
-    # The specification's default is otlp to localhost. Where nobody asked for it, that is retries
-    # and log lines in every test run, so an endpoint has to be named.
-    named = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} & set(os.environ)
-    return ["otlp"] if named else []
+    variable = _named_by()
+    if variable == "OTEL_TRACES_EXPORTER":
+        return _split(os.environ[variable])
+    return ["otlp"] if variable else []
+
+
+def _named_by() -> str:
+    """The variable that says where spans go; empty if none does.
+
+    The specification's default is otlp to localhost. Where nobody asked for it, that is retries and
+    log lines in every test run, so an endpoint has to be named.
+    """
+    if os.environ.get("OTEL_TRACES_EXPORTER", "").strip():
+        return "OTEL_TRACES_EXPORTER"
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return next((name for name in endpoints if name in os.environ), "")
 
 
 def _split(names: str) -> list[str]:
     return [name for name in map(str.strip, names.split(",")) if name not in {"", "none"}]
 
 
-def _find(group: str, name: str) -> EntryPoint | None:
-    candidates = [name]
+def _candidates(group: str, name: str) -> Sequence[str]:
+    """The entry points that the name of an exporter may stand for, the first choice first."""
     if name == "otlp":
         chosen = _otlp_by_protocol("METRICS" if "metrics" in group else "TRACES")
-        candidates = [chosen] if chosen else [*_OTLP_BY_PROTOCOL.values(), name]
-    elif name == "zipkin":
-        candidates = ["zipkin_json", name]
-    for candidate in candidates:
-        for entry_point in entry_points(group=group, name=candidate):
-            return entry_point
-    return None
+        return [chosen] if chosen else [*_OTLP_BY_PROTOCOL.values(), name]
+    return ["zipkin_json", name] if name == "zipkin" else [name]
 
 
 def _otlp_by_protocol(signal: str) -> str | None:
@@ -249,10 +253,18 @@ def _otlp_by_protocol(signal: str) -> str | None:
 
 
 def _load(group: str, name: str, variable: str) -> Any:
-    entry_point = _find(group, name)
-    if entry_point is None:
-        installed = ", ".join(sorted({e.name for e in entry_points(group=group)})) or "none"
-        package = _PACKAGES.get(name)
-        fix = f"pip install '{package}'" if package else "install the package that provides it"
-        raise ConfigError(f"{variable}={name!r} is not installed (there is: {installed}): {fix}")
-    return entry_point.load()
+    candidates = _candidates(group, name)
+    package = _PACKAGES.get(candidates[0])
+    fix = f"pip install '{package}'" if package else "install the package that provides it"
+    # An endpoint's value is no name.
+    is_endpoint = variable.endswith("_ENDPOINT")
+    asked = f"{variable}: exporter {name!r}" if is_endpoint else f"{variable}={name!r}"
+    for candidate in candidates:
+        for entry_point in entry_points(group=group, name=candidate):
+            try:
+                return entry_point.load()
+            except ModuleNotFoundError as error:
+                raise ConfigError(f"{asked} needs {error.name}: {fix}") from error
+    # Ours is there, but does nothing without what it stands in for.
+    installed = ", ".join(sorted({e.name for e in entry_points(group=group)} - {OWN_OTLP}))
+    raise ConfigError(f"{asked} is not installed (there is: {installed or 'none'}): {fix}")

@@ -231,7 +231,11 @@ def test_otlp_over_http_has_our_encoder_unless_it_is_off(
     [
         (
             {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc", "OTEL_TRACES_EXPORTER": "otlp"},
-            "OTEL_TRACES_EXPORTER='otlp' is not installed",
+            "OTEL_TRACES_EXPORTER='otlp' is not installed (there is: console, ",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:1"},
+            "OTEL_EXPORTER_OTLP_ENDPOINT: exporter 'otlp' is not installed",
         ),
         (
             {"OTEL_EXPORTER_OTLP_PROTOCOL": "carrier-pigeon", "OTEL_TRACES_EXPORTER": "otlp"},
@@ -246,7 +250,7 @@ def test_otlp_over_http_has_our_encoder_unless_it_is_off(
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=512 is more than OTEL_BSP_MAX_QUEUE_SIZE=100",
         ),
     ],
-    ids=["signal protocol", "unknown protocol", "no number", "batch over queue"],
+    ids=["signal protocol", "endpoint", "unknown protocol", "no number", "batch over queue"],
 )
 def test_variables_that_cannot_work_are_said_at_start(
     environment: dict[str, str], words: str
@@ -254,6 +258,23 @@ def test_variables_that_cannot_work_are_said_at_start(
     done = script("BodyTrace(app)\n", **environment)
     assert done.returncode == 1
     assert f"ConfigError: {words}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "fix"),
+    [
+        ({}, "flask-bodytrace[otlp]"),
+        ({"OTEL_TRACES_EXPORTER": "otlp_bodytrace"}, "flask-bodytrace[otlp]"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "opentelemetry-exporter-otlp-proto-grpc"),
+    ],
+)
+def test_what_to_install_for_an_exporter_is_said(environment: dict[str, str], fix: str) -> None:
+    without = "import sys\nsys.modules['opentelemetry.exporter'] = None\nBodyTrace(app)\n"
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    last = script(without, **{**endpoint, **environment}).stderr.splitlines()[-1]
+    assert last.startswith("flask_bodytrace.exceptions.ConfigError: OTEL_")
+    assert last.endswith(f": pip install '{fix}'")
+    assert "otlp_bodytrace," not in last, "it does nothing by itself"
 
 
 def test_a_name_that_only_contains_service_name_is_none() -> None:

@@ -41,16 +41,16 @@ STRIPE_SECRET = "whsec_from_the_dashboard"
 def modules(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder: Path = tmp_path_factory.mktemp("webhooks")
     titles = ("github_webhook", "stripe_webhook", "slack_webhook", "webhooks_app")
-    return {title: load(PAGE, f"{title}.py", folder) for title in titles}
+    secrets = {"GITHUB": GITHUB_SECRET, "SLACK": SLACK_SECRET, "STRIPE": STRIPE_SECRET}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, secret in secrets.items():
+            environment.setenv(f"FLASK_{name}_SECRET", secret)
+        return {title: load(PAGE, f"{title}.py", folder) for title in titles}
 
 
 @pytest.fixture
 def client(modules: dict[str, Any]) -> FlaskClient:
-    app = modules["webhooks_app"].app
-    app.config.update(
-        GITHUB_SECRET=GITHUB_SECRET, SLACK_SECRET=SLACK_SECRET, STRIPE_SECRET=STRIPE_SECRET
-    )
-    client: FlaskClient = app.test_client()
+    client: FlaskClient = modules["webhooks_app"].app.test_client()
     return client
 
 

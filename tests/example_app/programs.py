@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flask_bodytrace" / "bin"
 _BESIDE = Path(sys.executable).parent
-_WAIT_S = 30.0
+_WAIT_S = 120.0
+"""Far longer than anything takes, also on a busy machine: only a failure waits so long."""
 
 
 def needed(name: str, install: str) -> str:

@@ -37,7 +37,7 @@ def start_refused(data: Path, service: str, *options: str, engines: Engines = EM
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert run.returncode != 0

@@ -6,12 +6,11 @@ import itertools
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -28,6 +27,7 @@ from example_app.load.customer import Customer, order
 from example_app.load.ledger import Ledger
 from example_app.system import System, running
 from tests.body.servers import free_port
+from tests.example_app import patient
 from tests.example_app.envoy_proxy import INSTALL, Envoy, answers
 from tests.example_app.programs import needed, started, until
 from tests.example_app.services import one_more
@@ -134,7 +134,7 @@ def shopping(shop: Shop) -> Iterator[list[int]]:
             while not over.is_set():
                 number = next(_numbers)
                 body = order(f"ORD-{number}", f"U-{number}")
-                answers.append(insist(customer, body, headers))
+                answers.append(patient.send(customer, body, **headers).status_code)
 
     with ThreadPoolExecutor(3) as pool:
         headers: tuple[dict[str, str], ...] = ({labels.HEADER: "canary"}, {}, {})
@@ -147,30 +147,11 @@ def shopping(shop: Shop) -> Iterator[list[int]]:
             each.result()
 
 
-def all_taken(answers: Iterable[int]) -> bool:
-    """Tell whether each order was taken.
-
-    201 says so the first time; 200 to those who send it again, as the answer was lost: the
-    service died with it, or was too slow for who waited.
-    """
-    return {*answers} <= {200, 201}
-
-
-def insist(customer: Customer, body: dict[str, Any], headers: dict[str, str]) -> int:
-    """Send an order as customers do, again after 503: a busy machine may be too slow."""
-    status = 503
-    for _ in range(20):
-        status = customer.send(body, **headers).status_code
-        if status != 503:
-            break
-    return status
-
-
 def send(customer: Customer, label: str = "", number: int = 1) -> set[int]:
     """Send orders; return the statuses of their last answers."""
     headers = {labels.HEADER: label} if label else {}
     bodies = [order(f"SENT-{each}", f"U-{each}") for each in itertools.islice(_numbers, number)]
-    return {insist(customer, body, headers) for body in bodies}
+    return {patient.send(customer, body, **headers).status_code for body in bodies}
 
 
 # Who gets it.
@@ -189,7 +170,7 @@ def test_users_of_its_label_get_the_canary_and_others_by_weight(
         ]:
             shop.route(share)
             before = shop.answered()
-            assert all_taken(send(customer, label, 5))
+            assert patient.all_taken(send(customer, label, 5))
             answered = shop.answered() - before
             assert set(answered) == {got}
             assert answered[got] >= 5
@@ -211,8 +192,9 @@ def test_one_trace_goes_through_envoy_with_its_own_spans(shop: Shop, customer: C
     with shop.canary(), closing(SpanReader(shop.system)) as spans:
         shop.route(0)
         user = f"U-{next(_numbers)}"
-        body = order(f"TRACED-{user}", user)
-        answer = customer.send(body, **{labels.HEADER: "canary"})
+        _, answer = patient.send_until_whole(
+            customer, f"TRACED-{user}", user, **{labels.HEADER: "canary"}
+        )
         assert answer.status_code == 201
 
         proxied = {
@@ -242,7 +224,7 @@ def test_a_killed_canary_costs_nobody_an_order_and_is_ejected(shop: Shop) -> Non
         until(lambda: shop.active("ejections_active") == 1, lambda: "it was not ejected")
         since = len(answers)
         until(lambda: len(answers) > since + 20, lambda: "nobody is served")
-    assert all_taken(answers)
+    assert patient.all_taken(answers)
 
 
 # Promotion and rollback.
@@ -256,7 +238,7 @@ def test_a_good_canary_is_promoted_step_by_step(shop: Shop) -> None:
         until(lambda: shop.answered()["canary"] >= before["canary"] + 20, lambda: "no requests")
         assert shop.answered()["stable"] - before["stable"] <= 3  # Under way at the last step.
     assert [line.split(" %")[0].strip() for line in said] == ["0", "20", "60", "100"]
-    assert all_taken(answers)
+    assert patient.all_taken(answers)
     with closing(Ledger(shop.system)) as ledger:
         counted = ledger.settle()
     assert counted["placed"] == 0
@@ -273,9 +255,9 @@ def test_a_bad_canary_is_rolled_back_by_what_prometheus_measured(
             promote(shop.envoy.folder, shop.prometheus, QUICK, said.append)
         assert said == [], "already in the first step, of users of its label"
         before = shop.answered()["canary"]
-        until(lambda: all_taken(send(customer, "canary", 10)), lambda: "users still get it")
+        until(lambda: patient.all_taken(send(customer, "canary", 10)), lambda: "users still get it")
         before = shop.answered()["canary"]
-        assert all_taken(send(customer, "canary", 10))
+        assert patient.all_taken(send(customer, "canary", 10))
         assert shop.answered()["canary"] == before
 
 

@@ -60,7 +60,7 @@ def test_it_runs_until_it_is_stopped_and_leaves_no_process(tmp_path: Path) -> No
         # Once to stop it, and more out of impatience.
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             process.send_signal(number)
-        _, complaints = process.communicate(timeout=30)
+        _, complaints = process.communicate(timeout=120)
         assert complaints == ""
         assert process.returncode == 0
         assert not any(service.is_running() for service in services)
@@ -71,7 +71,7 @@ def test_services_end_when_whoever_started_them_is_killed(tmp_path: Path) -> Non
         services = psutil.Process(process.pid).children()
         process.kill()
         process.wait()
-        gone, alive = psutil.wait_procs(services, timeout=30)
+        gone, alive = psutil.wait_procs(services, timeout=120)
     assert len(gone) == 6
     assert alive == []
 
@@ -94,7 +94,7 @@ def test_a_service_that_does_not_start_is_said(tmp_path: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=False,
     )
 

@@ -167,7 +167,8 @@ def test_a_process_that_gives_no_sign_of_life_gets_no_calls(
 ) -> None:
     with closing(ConsulDirectory(agent.url)) as directory, serving(_healthy) as address:
         port = int(address.rpartition(":")[2])
-        monkeypatch.setattr(consul_directory, "TTL_S", 1.0)
+        # Long enough to be seen before it is over.
+        monkeypatch.setattr(consul_directory, "TTL_S", 5.0)
         monkeypatch.setattr(consul_directory, "_BEAT_EVERY_S", 3600.0)
         with directory.announcing({"silent": address}):
             assert agent.healthy("silent") == {port}
@@ -212,7 +213,7 @@ def test_one_that_comes_back_after_kill_9_is_the_same_instance(
         # Its checks are those of before: Consul asks it again within a second.
         until(lambda: agent.healthy(FULFILMENT) == {port}, lambda: "it gets no calls")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert agent.ask(f"/catalog/service/{FULFILMENT}") == []
 
 
@@ -242,7 +243,7 @@ def test_of_gunicorns_workers_one_registers_and_another_goes_on(
             until(lambda: registers() not in {0, first}, lambda: "nobody went on")
             until(lambda: agent.healthy(FULFILMENT) == {port}, lambda: "it gets no calls")
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
         finally:
             process.kill()
     assert agent.ask(f"/catalog/service/{FULFILMENT}") == []

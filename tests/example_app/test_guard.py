@@ -24,6 +24,8 @@ from example_app.outbound import HttpService
 from example_app.rpc import GrpcService, Method
 
 RULES = BreakerRules(failure_threshold=5, timeout_ms=50, fallback_strategy="cache_last_known_value")
+LONG = BreakerRules(5, 600_000, "cache_last_known_value")
+"""Open for longer than any test takes."""
 
 
 class Service:
@@ -161,8 +163,7 @@ def test_what_is_wrong_with_a_neighbours_rules_is_said(
 
 
 def test_it_opens_after_exactly_five_failures_and_recovers_by_itself(cache: SqliteCache) -> None:
-    long = BreakerRules(5, 60_000, "cache_last_known_value")
-    guard, service = Guarded("payments", long, cache), Service()
+    guard, service = Guarded("payments", LONG, cache), Service()
     assert guard.call(["U1"], service).age_s is None
     service.fails = True
 
@@ -209,7 +210,7 @@ def test_an_answer_that_is_no_value_counts_as_one(cache: SqliteCache) -> None:
 
 
 def test_without_a_last_known_value_it_is_unavailable(cache: SqliteCache) -> None:
-    guard, service = Guarded("payments", RULES, cache), Service()
+    guard, service = Guarded("payments", LONG, cache), Service()
     service.fails = True
     with pytest.raises(Unavailable, match="payments: refused"):
         guard.call(["U1"], service)
@@ -237,7 +238,7 @@ def test_all_keys_must_be_known(cache: SqliteCache) -> None:
 
 
 def test_a_service_that_nobody_knows_is_a_failed_call(cache: SqliteCache) -> None:
-    guard = Guarded("payments", BreakerRules(5, 60_000, "cache_last_known_value"), cache)
+    guard = Guarded("payments", LONG, cache)
     guard.call(["U1"], Service())
     asked = list[str]()
 

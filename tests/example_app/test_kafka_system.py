@@ -12,9 +12,10 @@ from example_app.bootstrap import GATEWAY
 from example_app.demo.expected import good_order
 from example_app.demo.run import Demo
 from example_app.demo.spans import SpanReader, differences, edges, label
-from example_app.load.customer import Attempts, Customer, order
+from example_app.load.customer import Attempts, Customer
 from example_app.load.ledger import Ledger
 from example_app.system import System, running
+from tests.example_app import patient
 from tests.example_app.brokers import Kafka
 from tests.example_app.programs import until
 
@@ -69,7 +70,7 @@ def test_an_order_leads_to_the_same_spans(system: System) -> None:
         closing(Customer(system.url(GATEWAY))) as customer,
         closing(SpanReader(system)) as spans,
     ):
-        answer = customer.send(order("TRACED", "U1"))
+        _, answer = patient.send_until_whole(customer, "TRACED", "U1")
         expected = good_order("U1")
         trace = spans.wait_for(answer.headers["X-Trace-ID"], lambda it: edges(it) == expected)
     assert list(differences(expected, edges(trace))) == []

@@ -230,7 +230,7 @@ def test_another_provider_that_is_asked_for_gets_the_services_figures(
         [sys.executable, "-W", "error", "-c", EXPOSE],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert ("shop_orders_total 1.0" in run.stdout) is ours

@@ -37,10 +37,10 @@ def test_it_listens_where_it_is_told_and_outlives_an_empty_standard_input(tmp_pa
     with start(around) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == READY
-        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=10).json()["status"] == "ok"
+        assert requests.get(f"http://127.0.0.1:{port}/health", timeout=60).json()["status"] == "ok"
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_it_ends_with_whoever_started_it_if_told_so(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_it_ends_with_whoever_started_it_if_told_so(tmp_path: Path) -> None:
         assert process.stdin is not None
         assert process.stdout.readline().strip() == READY
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 WORKERS_SAY_READY = """

@@ -24,6 +24,7 @@ from example_app.load.ledger import Ledger
 from example_app.load.run import Load, drive
 from example_app.system import System, running
 from tests.body.servers import free_port
+from tests.example_app import patient
 from tests.example_app.programs import needed, started, until
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def under_load(system: System) -> Iterator[None]:
         with closing(Customer(system.url(GATEWAY))) as customer:
             while not over.is_set():
                 number = next(numbers)
-                assert customer.send(order(f"LOAD-{number}", f"U{number % 10}")).is_success
+                body = order(f"LOAD-{number}", f"U{number % 10}")
+                assert patient.send(customer, body).is_success
 
     with ThreadPoolExecutor(2) as pool:
         shopping = [pool.submit(shop) for _ in range(2)]
@@ -207,7 +209,7 @@ def test_every_expression_has_data_under_load(watched: Watched) -> None:
 def test_figures_are_those_of_all_workers_and_of_the_dead(watched: Watched) -> None:
     system = watched.system
     expression = 'example_orders_total{job="orders",order_status="placed"}'
-    before = drive(system, Load(orders=20, seconds=60, customers=4))
+    before = drive(system, Load(orders=20, seconds=300, customers=4))
     assert len(before.accepted) == 20
     with closing(Ledger(system)) as ledger:
         counted = ledger.settle()["orders"]
@@ -217,9 +219,10 @@ def test_figures_are_those_of_all_workers_and_of_the_dead(watched: Watched) -> N
         )
         pids = {it["metric"]["pid"] for it in watched.ask('process_threads{job="orders"}')}
         assert len(pids) == 2
-        killed = httpx.get(f"{system.url(ORDERS)}/health", trust_env=False).json()["loopsRunIn"]
+        health = httpx.get(f"{system.url(ORDERS)}/health", trust_env=False, timeout=30)
+        killed = health.json()["loopsRunIn"]
         subprocess.run(["kill", "-9", str(killed)], check=True)  # noqa: S607 - wherever it is
-        drive(system, Load(orders=20, seconds=60, customers=4))
+        drive(system, Load(orders=20, seconds=300, customers=4))
         counted = ledger.settle()["orders"]
 
     def shown() -> set[str]:
@@ -240,15 +243,16 @@ def test_figures_are_those_of_all_workers_and_of_the_dead(watched: Watched) -> N
 def test_alerts_reach_alertmanager_and_end_there(watched: Watched) -> None:
     system = watched.system
     wanted = {("ServiceDown", PAYMENTS), ("BreakerOpen", ORDERS)}
-    assert not watched.fired() & wanted
+    # Of the load before, on a busy machine.
+    until(lambda: not watched.fired() & wanted, lambda: f"{watched.fired()}")
     with closing(Customer(system.url(GATEWAY))) as customer, closing(Ledger(system)) as ledger:
-        assert customer.send(order("BEFORE", "U1")).status_code == 201
+        assert patient.send(customer, order("BEFORE", "U1")).status_code == 201
         system.hold(PAYMENTS)
         orders = (order(f"DOWN-{number}", "U1") for number in range(10_000))
 
         def fired() -> bool:
             # Each worker has a breaker of its own.
-            assert customer.send(next(orders)).status_code == 201
+            assert patient.all_taken([patient.send(customer, next(orders)).status_code])
             return wanted <= watched.fired()
 
         until(fired, lambda: f"only {watched.fired()}")

@@ -22,7 +22,7 @@ def test_it_serves_on_a_free_port_and_leaves_no_thread() -> None:
     with serving(hello) as one, serving(hello) as other:
         assert one != other
         for url in (one, other):
-            assert requests.get(url, timeout=10).content == b"hi"
+            assert requests.get(url, timeout=60).content == b"hi"
     assert threading.active_count() == before
 
 
@@ -31,18 +31,18 @@ def test_a_request_under_way_is_let_finish() -> None:
 
     def slow(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         entered.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return hello(environ, start_response)
 
     def get(url: str) -> None:
-        answers.append(requests.get(url, timeout=10).content)
+        answers.append(requests.get(url, timeout=60).content)
 
     with serving(slow) as url:
         client = threading.Thread(target=get, args=(url,))
         client.start()
-        assert entered.wait(10)
+        assert entered.wait(60)
         threading.Timer(0.2, go_on.set).start()
-    client.join(10)
+    client.join(60)
 
     assert answers == [b"hi"]
 
@@ -61,4 +61,4 @@ def test_a_port_held_reserved_is_free_for_it() -> None:
         port = reserved.getsockname()[1]
         for _ in range(2):
             with serving(hello, port=port) as url:
-                assert requests.get(url, timeout=10).content == b"hi"
+                assert requests.get(url, timeout=60).content == b"hi"

@@ -1,5 +1,6 @@
 """The whole system: real processes, real sockets, killed for real."""
 
+import itertools
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from example_app.load.ledger import Ledger
 from example_app.load.run import KILLED, Load, drive
 from example_app.system import System, running
 from flask_bodytrace.viewer.model import Span
+from tests.example_app import patient
+from tests.example_app.programs import until
 
 CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SERVED = "orders server POST /orders"
@@ -67,8 +70,8 @@ def get(system: System, service: str, path: str) -> dict[str, object]:
 def test_one_order_is_one_trace_through_five_processes(
     system: System, customer: Customer, spans: SpanReader
 ) -> None:
-    answer = customer.send(
-        order("TRACED", "U1"), **{"traceparent": CALLER, labels.HEADER: "canary"}
+    sent, answer = patient.send_until_whole(
+        customer, "TRACED", "U1", **{"traceparent": CALLER, labels.HEADER: "canary"}
     )
 
     assert answer.status_code == 201
@@ -83,21 +86,24 @@ def test_one_order_is_one_trace_through_five_processes(
     for span in trace:
         if label(span).split()[1] in {"server", "consumer", "producer"}:
             ids = (span.attributes.get("order.id"), span.attributes.get("user.id"))
-            assert ids == ("TRACED", "U1"), label(span)
+            assert ids == (sent, "U1"), label(span)
         if label(span).split()[1] == "server":
             assert span.attributes["user.label"] == "canary", label(span)
     assert not [label(span) for span in trace if span.failed]
-    assert get(system, FULFILMENT, "/shipments/TRACED")["shippedTo"] == ["U1"]
+    assert get(system, FULFILMENT, f"/shipments/{sent}")["shippedTo"] == ["U1"]
 
 
 def test_the_same_body_with_the_same_nonce_is_refused(customer: Customer, ledger: Ledger) -> None:
     before = ledger.settle()["orders"]
     once = {nonces.HEADER: "nonce-of-test"}
 
-    answers = [customer.send(order("ONCE", "U1"), **once) for _ in range(3)]
+    first, *others = [customer.send(order("ONCE", "U1"), **once) for _ in range(3)]
 
-    assert [answer.status_code for answer in answers] == [201, 409, 409]
-    assert "this very body" in answers[1].text
+    # 503 where it took too long: it may be there all the same, and is sent again by whoever asks.
+    assert first.status_code in {201, 503}
+    assert [answer.status_code for answer in others] == [409, 409]
+    assert "this very body" in others[0].text
+    assert patient.all_taken([patient.send(customer, order("ONCE", "U1")).status_code])
     assert ledger.settle()["orders"] == before + 1
 
 
@@ -112,7 +118,7 @@ def test_what_cannot_be_taken_is_refused_and_leaves_nothing(
         (b'{"orderId": "BROKEN", ', json_type, 400),
         (b" " * 2_000_000, json_type, 413),
     ):
-        answer = customer.send(body, **headers)
+        answer = patient.send(customer, body, **headers)
         assert answer.status_code == status
         assert answer.json()["traceId"] == answer.headers["X-Trace-ID"]
     assert ledger.settle() == before
@@ -130,15 +136,15 @@ def trace_of(spans: SpanReader, answer: httpx.Response) -> dict[str, Span]:
 def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
     system: System, customer: Customer, spans: SpanReader, ledger: Ledger
 ) -> None:
-    assert customer.send(order("BEFORE", "U2")).json()["fallbacks"] == []
+    patient.send_until_whole(customer, "BEFORE", "U2")
     system.hold(PAYMENTS)
     answers = [customer.send(order(f"DOWN-{number}", "U2")) for number in range(8)]
 
     assert [answer.status_code for answer in answers] == [201] * 8
     for answer in answers:
-        (fallback,) = answer.json()["fallbacks"]
-        assert fallback["of"] == "standing"
-        assert fallback["strategy"] == "cache_last_known_value"
+        # On a busy machine there may be one of the stock, too.
+        strategies = {it["of"]: it["strategy"] for it in answer.json()["fallbacks"]}
+        assert strategies["standing"] == "cache_last_known_value"
     rule = rules.read()[PAYMENTS]
     traces = [trace_of(spans, answer) for answer in answers]
     failed = [trace[CALL] for trace in traces if CALL in trace]
@@ -157,9 +163,13 @@ def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
     assert customer.send(order("STRANGER", "U-STRANGER")).status_code == 503
 
     system.resume(PAYMENTS)
-    numbers = iter(range(1000))
-    while customer.send(order(f"UP-{next(numbers)}", "U2")).json()["fallbacks"]:
-        pass
+    numbers = itertools.count()
+
+    def is_back() -> bool:
+        answer = customer.send(order(f"UP-{next(numbers)}", "U2"))
+        return answer.status_code == 201 and not answer.json()["fallbacks"]
+
+    until(is_back, lambda: "payments are not asked again")
     counted = ledger.settle()
     assert counted["paid"] == counted["orders"], "also those taken meanwhile"
 
@@ -167,7 +177,7 @@ def test_payments_down_five_failures_open_the_breaker_and_it_recovers_by_itself(
 def test_payments_that_hang_cost_no_order(
     system: System, customer: Customer, spans: SpanReader
 ) -> None:
-    assert customer.send(order("AWAKE", "U3")).json()["fallbacks"] == []
+    patient.send_until_whole(customer, "AWAKE", "U3")
     hung = system.pid(PAYMENTS)
     os.kill(hung, signal.SIGSTOP)
     try:
@@ -176,7 +186,7 @@ def test_payments_that_hang_cost_no_order(
         os.kill(hung, signal.SIGCONT)
 
     assert answer.status_code == 201
-    assert [it["of"] for it in answer.json()["fallbacks"]] == ["standing"]
+    assert "standing" in {it["of"] for it in answer.json()["fallbacks"]}
     assert trace_of(spans, answer)[CALL].failed
 
 

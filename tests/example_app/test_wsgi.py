@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
@@ -16,15 +16,14 @@ import pytest
 
 from example_app import wsgi
 from example_app.bootstrap import FULFILMENT, INVENTORY, ORDERS, PAYMENTS, Surroundings
-from example_app.breaker import rules
 from example_app.events.event import PLACED, new_event
 from example_app.load.customer import Attempts
 from example_app.load.ledger import Ledger
 from example_app.load.run import Load, drive
 from example_app.process import READY
-from example_app.stopping import STOP_S
 from example_app.system import System, running
 from tests.body.servers import free_port
+from tests.example_app.programs import until
 from tests.example_app.services import environment, start_refused
 
 if TYPE_CHECKING:
@@ -34,8 +33,16 @@ WORKERS = 3
 
 
 def loops_run_in(system: System, service: str) -> int:
-    health = httpx.get(f"{system.url(service)}/health", trust_env=False, timeout=30).json()
-    assert all(loop["state"] == "running" for loop in health["loops"].values()), health
+    health: dict[str, Any] = {}
+
+    def all_run() -> bool:
+        # A loop whose neighbour is slow backs off for a while.
+        health.update(
+            httpx.get(f"{system.url(service)}/health", trust_env=False, timeout=30).json()
+        )
+        return all(loop["state"] == "running" for loop in health["loops"].values())
+
+    until(all_run, lambda: str(health))
     pid: int = health["loopsRunIn"]
     return pid
 
@@ -51,10 +58,10 @@ def test_a_worker_that_is_killed_passes_the_loops_on_and_every_order_is_settled(
             assert len(workers) == WORKERS
             pid = loops_run_in(system, killed)
             assert pid in workers
-            accepted += drive(system, Load(orders=30, seconds=60, customers=4)).accepted
+            accepted += drive(system, Load(orders=30, seconds=300, customers=4)).accepted
             # Nothing of it needs to be settled yet.
             os.kill(pid, signal.SIGKILL)
-            accepted += drive(system, Load(orders=30, seconds=60, customers=4)).accepted
+            accepted += drive(system, Load(orders=30, seconds=300, customers=4)).accepted
         counted = ledger.settle()
         assert list(ledger.problems(accepted)) == []
         assert len(accepted) == 8 * 30
@@ -69,7 +76,8 @@ def test_a_worker_that_is_killed_passes_the_loops_on_and_every_order_is_settled(
 def test_it_does_not_wait_for_a_neighbour_that_hangs_before_it_stops(
     tmp_path: Path, workers: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as hung:
+    log = tmp_path / "log"
+    with socket.create_server(("127.0.0.1", 0)) as hung, log.open("wb") as complaints:
         services = {
             PAYMENTS: f"http://127.0.0.1:{free_port()}",
             ORDERS: f"http://127.0.0.1:{hung.getsockname()[1]}",
@@ -86,24 +94,24 @@ def test_it_does_not_wait_for_a_neighbour_that_hangs_before_it_stops(
             env=environment(around),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=complaints,
             text=True,
         ) as process:
             assert process.stdout is not None
             for _ in range(workers):
                 assert process.stdout.readline().strip() == READY
             # The handler of the event calls back, and gets no answer.
-            hung.settimeout(30)
+            hung.settimeout(120)
             calling, _ = hung.accept()
             with calling:
                 children = psutil.Process(process.pid).children()
                 assert len(children) == workers
                 process.send_signal(signal.SIGTERM)
-                # It waits for `STOP_S`. The call under way would take longer than this.
-                assert STOP_S < 5
-                process.wait(0.9 * rules.read()[ORDERS].timeout_s)
+                process.wait(120)
                 # The system may take a moment to clear away those that were killed.
-                _, alive = psutil.wait_procs(children, timeout=30)
+                _, alive = psutil.wait_procs(children, timeout=120)
                 assert alive == []
+    assert "order.placed is tried again" not in log.read_text(), "the call ended before it did"
 
 
 def test_a_service_that_cannot_be_put_together_ends_gunicorn_and_says_why(tmp_path: Path) -> None:
@@ -137,7 +145,7 @@ os.waitpid(pid, 0)
         env=environment(around),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert "without --preload" in run.stdout

@@ -45,7 +45,7 @@ def findings(app: Flask, state: State) -> list[Finding]:
     if state.plan is None:
         return [Finding("warning", "BODYTRACE_ENABLED is off: the application is left untouched")]
     found = [
-        *_provider(state.plan.provider),
+        *_provider(state.plan.provider, keeps=state.plan.keeps is not None),
         *_fast_path(state.plan.why_not_fast),
         *_exporters(state.plan.provider),
         *_endpoint(),
@@ -57,7 +57,7 @@ def findings(app: Flask, state: State) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.level)
 
 
-def _provider(provider: Any) -> Iterator[Finding]:
+def _provider(provider: Any, *, keeps: bool) -> Iterator[Finding]:
     if not isinstance(provider, TracerProvider):
         if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
             yield Finding("error", "OTEL_SDK_DISABLED is set: no span is recorded")
@@ -71,7 +71,9 @@ def _provider(provider: Any) -> Iterator[Finding]:
     if is_disabled(provider):
         yield Finding("error", "OTEL_SDK_DISABLED is set: no span is recorded")
         return
-    if processors_of(provider) == ():
+    processors = processors_of(provider)
+    # What BODYTRACE_KEEP adds to the provider hands spans on to the others.
+    if processors is not None and len(processors) <= keeps:
         yield Finding(
             "error",
             "no exporter: spans are made and dropped; set OTEL_TRACES_EXPORTER (otlp, zipkin, "

@@ -244,6 +244,12 @@ def test_check_finds_that_nothing_is_recorded(provider: Any, words: str) -> None
     assert all(line.startswith(("error: ", "warning: ")) for line in result.output.splitlines())
 
 
+def test_check_finds_that_what_is_kept_goes_nowhere() -> None:
+    result = check(TracerProvider(), keep="errors")
+    assert result.exit_code == 1
+    assert result.output.startswith("error: no exporter: ")
+
+
 def test_check_finds_a_disabled_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     result = check(TracerProvider())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .text import REDACTED
+from .forms import REDACTED
 
 RedactCallback = Callable[[str, Any, str], Any]
 """(name, value, where) -> what to show. `name` is the path of a field, such as ``customer.email``

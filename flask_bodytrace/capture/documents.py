@@ -171,7 +171,11 @@ class BodyCapture:
             return value
         name, plain = unquote_plus(name), unquote_plus(value)
         shown = self._rules.apply({name: plain}, where)[name]
-        return value if shown == plain else quote_plus(str(shown))
+        if shown == plain:
+            return value
+        # What a function returned may hold another secret.
+        text = str(shown)
+        return REDACTED if self._hides(text) else quote_plus(text, errors="replace")
 
     def _hides(self, value: str) -> bool:
         """Whether anything in a form's value is to be hidden."""

@@ -102,6 +102,10 @@ class Source:
             host = ""
         if not host:
             raise CannotFollow(f"{url} names no host")
+        if not token.isascii() or not token.isprintable():
+            raise CannotFollow(
+                f"{server.TOKEN_VARIABLE} cannot be sent: use printable ASCII characters only"
+            )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 

@@ -42,6 +42,31 @@ def test_an_address_that_is_none_is_told_in_words(url: str, command: list[str]) 
     assert isinstance(done.exception, SystemExit)
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: str(command[0]))
+@pytest.mark.parametrize("token", ["\u5bc6\u7801" * 9, "a b\nc" * 9, "\udcff" * 20])
+def test_a_token_that_no_header_holds_is_told_in_words(token: str, command: list[str]) -> None:
+    environment = {server.TOKEN_VARIABLE: token}
+    done = CliRunner(env=environment).invoke(bodytrace, [*command, "http://127.0.0.1:1"])
+    assert done.output == (
+        f"Error: {server.TOKEN_VARIABLE} cannot be sent: use printable ASCII characters only\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["a..b", "unix:///nowhere", "x" * 300, "[::1]"])
+def test_a_host_that_is_none_is_told_in_words(host: str) -> None:
+    with pytest.raises(server.CannotServe, match="cannot listen on"):
+        server.make(host, 0, "s3cret-of-length")
+
+
+def test_a_short_token_is_refused() -> None:
+    done = CliRunner(env={server.TOKEN_VARIABLE: "s3cret"}).invoke(
+        bodytrace, ["viewer", "--port", "0", "--no-grpc"]
+    )
+    assert done.exit_code == 1
+    assert "fewer than 16 characters" in done.output
+    assert "s3cret" not in done.output
+
+
 @pytest.fixture
 def answering() -> Iterator[Callable[[str], str]]:
     """The address of a server that gives one answer to everything."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, BinaryIO
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 import click
 from flask import current_app
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from .extension import State
+
+
+def _output() -> TextIO:
+    """Standard output, which has "?" for what its encoding has not: what is printed is others'."""
+    import sys
+
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    return sys.stdout
+
 
 bodytrace = AppGroup("bodytrace", help="Request bodies and traces: settings, checks, look-ups.")
 click.version_option(__version__, prog_name="flask_bodytrace")(bodytrace)
@@ -153,7 +164,7 @@ def redact(state: State, file: BinaryIO, content_type: str | None, response: boo
             f"nothing: only size and type are captured of {content_type}; another type is given "
             "with --type"
         )
-    click.echo(shown.text)
+    click.echo(shown.text, _output())
     if shown.is_cut:
         click.echo(f"(cut at BODYTRACE_CAPTURE_LIMIT, {settings.capture_limit} B)", err=True)
     if not shown.is_parsed:
@@ -256,7 +267,7 @@ def tail(url: str, wait: float) -> None:
     from .viewer.tail import CannotFollow, follow_or_serve
 
     try:
-        follow_or_serve(url, wait)
+        follow_or_serve(url, wait, _output())
     except CannotFollow as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
@@ -284,12 +295,10 @@ _url_option = click.option(
 )
 def show(trace_id: str, url: str, form: str) -> None:
     """Print the tree of a trace, from a viewer, or what repeats its request."""
-    import sys
-
     from .viewer import look_up, server, tail
 
     try:
-        look_up.show(tail.Source(url, server.token_from_environment()), trace_id, sys.stdout, form)
+        look_up.show(tail.Source(url, server.token_from_environment()), trace_id, _output(), form)
     except tail.CannotFollow as error:
         raise click.ClickException(str(error)) from None
 
@@ -309,14 +318,12 @@ def search(words: tuple[str, ...], url: str, limit: int, **options: str) -> None
 
     WORDS are as in the viewer's search; all have to match. Exits with 1 if nothing does.
     """
-    import sys
-
     from .viewer import look_up, server, tail
 
     query = {"q": look_up.query_of(words), "min": options.pop("minimum"), **options}
     try:
         source = tail.Source(url, server.token_from_environment())
-        found = look_up.search(source, query, limit, sys.stdout)
+        found = look_up.search(source, query, limit, _output())
     except tail.CannotFollow as error:
         raise click.ClickException(str(error)) from None
     if found > limit:

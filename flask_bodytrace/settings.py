@@ -32,7 +32,8 @@ _UNITS |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)")
 _SHOWN = 60
-_SHORTEST_TOKEN = 16
+SHORTEST_TOKEN = 16
+"""Characters of a viewer's token."""
 
 
 class _Unacceptable(Exception):
@@ -342,9 +343,9 @@ def _check(settings: Settings) -> None:
             f"BODYTRACE_TRACE_KEY={settings.trace_key!r} is none of BODYTRACE_IDS "
             f"({', '.join(settings.ids) or 'none'}): use an attribute name from there"
         )
-    if settings.viewer_token and len(settings.viewer_token) < _SHORTEST_TOKEN:
+    if settings.viewer_token and len(settings.viewer_token) < SHORTEST_TOKEN:
         raise ConfigError(
-            f"BODYTRACE_VIEWER_TOKEN has fewer than {_SHORTEST_TOKEN} characters: use a longer "
+            f"BODYTRACE_VIEWER_TOKEN has fewer than {SHORTEST_TOKEN} characters: use a longer "
             "one, "
             "such as python -c 'import secrets; print(secrets.token_urlsafe())' prints"
         )

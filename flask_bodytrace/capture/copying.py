@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from .numbers import without_numbers
 from .redactor import NAMED, NAMING, OPENING, REDACTED, SECRET, Redactor
-from .text import LOOK_AHEAD, without_numbers
+from .text import LOOK_AHEAD
 
 _DEEPEST = 64
 NOT_JSON = (ValueError, RecursionError, msgspec.MsgspecError)
 """What decoding raises."""
 _SMALLEST_CARD = 10**12
+_LARGEST_CARD = 10**19
+_NUMBERS = (int, float)
 _LONGEST_NAME_IN_LIST = 64
+_SPACE_BEFORE_VALUE = (" :", "\t:", "\n:", "\r:")
 _HARMLESS_LENGTH = 12
 """Characters; shorter text is no token and no number to hide."""
 
@@ -44,11 +49,41 @@ def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
                     texts.add(inner)
             elif kind is dict or kind is list:
                 open_values.append(inner)
-            elif kind is int and inner >= _SMALLEST_CARD and redactor.cards:
-                texts.add(str(inner))
+            elif kind in _NUMBERS and redactor.cards and abs(inner) >= _SMALLEST_CARD:
+                texts.add(_digits(inner))
     return redactor.are_harmless(names) and _are_harmless(
         texts, redactor, is_plain=not looks_closely
     )
+
+
+def _digits(number: float) -> str:
+    """A number as digits, if it may be a card's."""
+    return str(int(abs(number))) if abs(number) < _LARGEST_CARD else ""
+
+
+def has_each_name_once(document: Any, text: str) -> bool:
+    """Whether no mapping in `text` has a name twice.
+
+    Of two, a parser keeps the last one: what the first one holds is then in the text only.
+
+    :param document: what `text` was parsed as.
+    :raises RecursionError: it is nested too deeply to know.
+    """
+    names = 0
+    open_values: list[Any] = [document]
+    while open_values:
+        value = open_values.pop()
+        if type(value) is dict:
+            names += len(value)
+            open_values += value.values()
+        elif type(value) is list:
+            open_values += value
+    if text.count('":') == names and not any(space in text for space in _SPACE_BEFORE_VALUE):
+        # Within strings there may be more of these, so these are all.
+        return True
+    pairs: list[int] = []
+    json.loads(text, object_pairs_hook=lambda each: pairs.append(len(each)))
+    return sum(pairs) == names
 
 
 def _are_harmless(texts: set[str], redactor: Redactor, *, is_plain: bool) -> bool:
@@ -94,8 +129,9 @@ class Copier:
         if kind is list:
             return self._list(value, depth)
         self._left -= 1
-        if kind is int and value >= _SMALLEST_CARD and self._redactor.cards:
-            return REDACTED if without_numbers(str(value)) == REDACTED else value
+        if kind in _NUMBERS and self._redactor.cards and abs(value) >= _SMALLEST_CARD:
+            digits = _digits(value)
+            return value if without_numbers(digits) == digits else REDACTED
         return value
 
     def _mapping(self, value: dict[str, Any], depth: int) -> dict[str, Any]:

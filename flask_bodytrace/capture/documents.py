@@ -13,7 +13,7 @@ from werkzeug.http import parse_options_header
 from flask_bodytrace.body.media_type import is_json, media_type
 from flask_bodytrace.body.multipart import Malformed, parts_of
 
-from .copying import NOT_JSON, Copier, is_harmless
+from .copying import NOT_JSON, Copier, has_each_name_once, is_harmless
 from .redactor import NAMED, NAMING, OPENING, REDACTED, SECRET, Redactor
 from .rules import Rules
 from .text import LOOK_AHEAD
@@ -119,11 +119,16 @@ class BodyCapture:
         if self._rules is not None:
             return self._copied(self._rules.apply(document, where), is_marked=True)
         # Quotes in strings are escaped, so they show by the backslash.
-        is_marked = "\\" in text or "=" in text or "<" in text
+        is_marked = "\\" in text or "=" in text or "<" in text or "%" in text
+        sent = text if has_each_name_once(document, text) else None
         # Copying stops at the limit, so it is the quicker way for long documents.
-        if len(text) <= self._limit and is_harmless(document, self._redactor, is_marked=is_marked):
-            return text, False
-        return self._copied(document, is_marked=is_marked, sent=text)
+        if (
+            sent is not None
+            and len(sent) <= self._limit
+            and is_harmless(document, self._redactor, is_marked=is_marked)
+        ):
+            return sent, False
+        return self._copied(document, is_marked=is_marked, sent=sent)
 
     def _copied(
         self, document: Any, *, is_marked: bool, sent: str | None = None
@@ -149,9 +154,11 @@ class BodyCapture:
         )
         shown = []
         for kind, (name, equals, value) in zip(kinds, pairs, strict=True):
-            if not equals:
-                # A word without a name may be a secret.
+            if not equals or (len(pairs) == 1 and not value.strip("=")):
+                # A word without a name may be a secret; Base64 may end with "=".
                 shown.append(REDACTED if name else "")
+            elif self._hides(unquote_plus(name)):
+                shown.append(f"{REDACTED}={REDACTED}")
             elif kind == SECRET or (kind == NAMED and is_named) or self._hides(unquote_plus(value)):
                 shown.append(f"{name}={REDACTED}")
             else:
@@ -164,13 +171,19 @@ class BodyCapture:
             return value
         name, plain = unquote_plus(name), unquote_plus(value)
         shown = self._rules.apply({name: plain}, where)[name]
-        return value if shown == plain else quote_plus(str(shown))
+        if shown == plain:
+            return value
+        # What a function returned may hold another secret.
+        text = str(shown)
+        return REDACTED if self._hides(text) else quote_plus(text, errors="replace")
 
     def _hides(self, value: str) -> bool:
         """Whether anything in a form's value is to be hidden."""
         if value.lstrip().startswith(OPENING):
             try:
                 document = msgspec.json.decode(value)
+                if not has_each_name_once(document, value):
+                    return True
             except NOT_JSON:
                 return self._redactor.unparsed(value) != value
             return not is_harmless(document, self._redactor, is_marked=True)
@@ -184,6 +197,9 @@ class BodyCapture:
             for part in parts_of(data, content_type):
                 name = part.name or ""
                 value: Any = part.data.decode(errors="replace")
+                if part.name is None:
+                    # A word without a name may be a secret.
+                    value = REDACTED
                 if part.filename is not None:
                     value = {"filename": part.filename, "size": len(part.data)}
                 if name in fields:
@@ -232,7 +248,8 @@ class BodyCapture:
         beginning = data[: 4 * (self._limit + LOOK_AHEAD)]
         try:
             text = beginning.decode(charset or "utf-8", errors="replace")
-        except LookupError:
+        except (LookupError, ValueError):
+            # There is no such charset; or there is, and it takes no errors, or is none of text's.
             text = beginning.decode(errors="replace")
         if "\0" in text:
             return None

@@ -2,8 +2,8 @@
 
 Of a request's body, only what the application, or the search for ids, has read to its end is shown:
 nothing is read from the client for this, and no reader's position moves. Of an answer the first
-bytes are noted as they go out; files that the server sends itself, and what is compressed, are told
-by their size.
+bytes are noted as they go out; files that the server sends itself, what is compressed, and ranges
+of documents are told by their size.
 
 The names are those of OpenTelemetry's semantic conventions for HTTP (``http.request.body.content``,
 opt-in); what is cut or does not parse has attributes of ours.
@@ -46,11 +46,12 @@ class Answer:
     :param limit: bytes to note.
     """
 
-    __slots__ = ("_left", "content_type", "is_encoded", "is_whole", "parts", "size")
+    __slots__ = ("_left", "content_type", "is_shown", "is_whole", "parts", "size")
 
     def __init__(self, headers: Iterable[tuple[str, str]], limit: int) -> None:
         self.content_type = ""
-        self.is_encoded = False
+        self.is_shown = True
+        """Whether it is neither compressed nor the middle of a document, without its names."""
         self.parts: list[bytes] = []
         self.size = 0
         self.is_whole = False
@@ -60,7 +61,9 @@ class Answer:
             if lower == "content-type":
                 self.content_type = value
             elif lower == "content-encoding":
-                self.is_encoded = is_coded(value)
+                self.is_shown = self.is_shown and not is_coded(value)
+            elif lower == "content-range":
+                self.is_shown = False
 
     def take(self, chunk: bytes) -> None:
         """Note a chunk that goes out."""
@@ -136,8 +139,10 @@ class BodyRecorder:
         content_type: str = environ.get("CONTENT_TYPE", "")
         size = body.size
         _add_outline(attributes, _REQUEST, size, content_type)
-        is_encoded = is_coded(environ.get("HTTP_CONTENT_ENCODING", ""))
-        if body.complete and size is not None and size <= _LARGEST and not is_encoded:
+        is_shown = "HTTP_CONTENT_RANGE" not in environ and not is_coded(
+            environ.get("HTTP_CONTENT_ENCODING", "")
+        )
+        if body.complete and size is not None and size <= _LARGEST and is_shown:
             self._add_content(attributes, _REQUEST, body.peek_at(0, size), content_type)
 
     def _add_answer(self, attributes: dict[str, Any], answer: Answer) -> None:
@@ -145,7 +150,7 @@ class BodyRecorder:
             return
         size = answer.size if answer.is_whole else None
         _add_outline(attributes, _RESPONSE, size, answer.content_type)
-        if answer.is_encoded or not answer.parts:
+        if not answer.is_shown or not answer.parts:
             return
         has_all = answer.has_all
         if answer.size <= _LARGEST or not has_all:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .text import REDACTED
+from .forms import REDACTED
 
 RedactCallback = Callable[[str, Any, str], Any]
 """(name, value, where) -> what to show. `name` is the path of a field, such as ``customer.email``
@@ -13,6 +13,7 @@ or ``items.0.sku``, and empty for text; `value` is a string, number, boolean or 
 ``request`` or ``response``."""
 
 _ANY = "*"
+_OF_JSON = (bool, str, int, float)
 _Tree = dict[str, Any]
 _HERE = ""
 """The key that ends a path in a tree of paths; no path has an empty step."""
@@ -85,11 +86,23 @@ class Rules:
     def _called(self, path: str, value: Any, where: str) -> Any:
         assert self._callback is not None
         try:
-            shown = self._callback(path, value, where)
+            return _plain(self._callback(path, value, where))
         except Exception:  # noqa: BLE001 - the application's function may raise anything
             self._report("BODYTRACE_REDACT_CALLBACK")
             return REDACTED
-        return shown if isinstance(shown, str | int | float | None) else str(shown)
+
+
+def _plain(shown: Any) -> Any:
+    """What a function returned, as JSON has it; what JSON has not, as text.
+
+    Subclasses, such as Markup and enumerations, would not be looked through for secrets.
+    """
+    if shown is None or type(shown) in _OF_JSON:
+        return shown
+    for kind in _OF_JSON:
+        if isinstance(shown, kind):
+            return kind.__str__(shown) if kind is str else kind(shown)
+    return str(shown)
 
 
 def _tree(paths: Iterable[str]) -> _Tree:

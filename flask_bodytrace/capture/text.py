@@ -7,90 +7,75 @@ be cut before it comes here, if the last `LOOK_AHEAD` characters are not shown.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from html import unescape
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
+
+from .forms import IN_URL, REDACTED, TOKENS
+from .numbers import SHORTEST, without_numbers
 
 IsSecret = Callable[[str], bool]
 Hidden = tuple[int, int, str]
 """Where in a text something is hidden: from, to, and what is shown instead."""
 
-REDACTED = "REDACTED"
-"""What is shown instead of a secret."""
 LOOK_AHEAD = 640
 """Characters: the longest secret that shows only by its end, a URL's user and password."""
 
 # Pairs that say in one field what the other holds: {"name": "password", "value": "…"}.
-NAMING = frozenset({"name", "key", "field", "id", "label", "property"})
-NAMED = frozenset({"value", "val", "values", "content", "data", "text"})
-
-FORMS = (
-    "user and password in URLs",
-    "private keys",
-    "JSON web tokens",
-    "keys of well-known services",
-    "Bearer and Basic credentials",
+NAMING = frozenset(
+    {"attribute", "field", "header", "id", "k", "key", "label", "name", "param", "parameter"}
+    | {"path", "property", "setting", "type", "variable"}
 )
-"""What is hidden by its form, for people; numbers are besides."""
-
-_IN_URL = re.compile(r"(?<=://)[^/\s:@\"]{0,256}:[^/\s@\"]{0,256}(?=@)")
-# What looks behind comes second: a pattern that begins with what it takes is found faster. A run of
-# digits is tried from its first one only.
-_DIGITS = re.compile(r"[0-9](?<![0-9][0-9])(?:[ .\u00a0-]?[0-9]){12,}")
-_GROUP = re.compile(r"[0-9]+|[^0-9]+")
-_CARD_LENGTHS = range(13, 20)
-_DOUBLED = str.maketrans("0123456789", "0246813579")
-_SHORTEST_IBAN = 15
-_IBAN = re.compile(r"[A-Z]{2}[0-9]{2}(?<![A-Z0-9][A-Z0-9]{4})(?: ?[A-Z0-9]){11,30}(?![A-Z0-9])")
-_SHORTEST_NUMBER = 13
-
-_TOKENS = re.compile(
-    # What they begin with comes first, since most text has none of it.
-    r"""(?<![A-Za-z0-9])(?=[ABSabdeghnprswxy-])(?:
-      eyJ[\w-]{5,}(?:\.[\w=-]*){0,4}                                    # JWT (RFC 7519)
-    | -----BEGIN[ A-Z0-9]*PRIVATE\ KEY(?:\ BLOCK)?-----
-        [\s\S]*?(?:-----END[ A-Z0-9]*PRIVATE\ KEY(?:\ BLOCK)?-----|\Z)    # PEM (RFC 7468)
-    | (?:AKIA|ASIA)[A-Z0-9]{12,}                                        # AWS
-    | gh[oprsu]_\w{16,} | github_pat_\w{16,} | glpat-[\w-]{16,}
-    | [prs]k_(?:live|test)_\w{8,} | whsec_[\w+/=]{8,}                   # Stripe
-    | xox[a-z]-[\w-]{8,} | xapp-[\w-]{8,}                               # Slack
-    | AIza[\w-]{30,} | ya29\.[\w.-]{8,}                                 # Google
-    | SG\.[\w-]{8,}\.[\w-]{8,}                                          # SendGrid
-    | npm_\w{16,} | pypi-[\w-]{16,} | sk-[\w-]{16,} | hf_\w{16,}
-    | shp(?:at|ca|pa|ss)_\w{16,} | dop_v1_\w{16,}
-    | [Bb]earer\ +[\w.~+/=-]{6,}                                        # RFC 6750
-    | [Bb]asic\ +(?=[A-Za-z]*[0-9+/=])[A-Za-z0-9+/]{6,}=*               # RFC 7617
-    )""",
-    re.VERBOSE,
+NAMED = frozenset(
+    {"content", "data", "default", "defaultvalue", "newvalue", "oldvalue", "text", "v", "val"}
+    | {"value", "values"}
 )
 
 # A name and its value: name=value, "name": "value", name: value, "name", "value".
-_SIGN = re.compile(r"(?P<quote>\\{0,4}[\"']?)\s{0,8}(?P<sign>=>|:=|=|:|,)\s{0,64}")
+_SIGN = re.compile(r"(?P<sign>=>|:=|[=:,\uff1a\uff1d])\s{0,64}")
+_COLON = re.compile(r"\s{0,8}(?P<sign>[:\uff1a])\s{0,64}")
 _LONGEST_NAME = 160
-_NAME_BACKWARDS = re.compile(r"[\w.$%\]\[-]+(?: [\w.$%\]\[-]+){0,2}")
+# Also characters that take no room: a name looks the same with them.
+_OF_NAMES = r"[\w.$%\]\[\u00ad\u200b-\u200d\u2060\ufeff-]"
+_NAME_BACKWARDS = re.compile(
+    rf"\s{{0,8}}(?P<quote>[\"']?)\\{{0,15}}(?P<name>{_OF_NAMES}+(?: {_OF_NAMES}+){{0,2}})"
+)
 _QUOTED = {
     '"': re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL),
     "'": re.compile(r"'(?:[^'\\]|\\.)*(?:'|\\?\Z)", re.DOTALL),
 }
-_ESCAPED_QUOTE = re.compile(r"\\{1,8}[\"']")
+_QUOTE = re.compile(r"\\{0,15}[\"']|&(?:amp;)?(?:quot|apos|#34|#39);")
 _NESTED = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _END_OF_LINE = re.compile(r"[\r\n]")
-_END_OF_BLOCK = re.compile(r"[\r\n]+(?=\S)")
+_LIST = re.compile(r"-[ \t][^\r\n]*(?:[\r\n]+[ \t]*-[ \t][^\r\n]*)*")
+_BEFORE_NAME = re.compile(r"[\r\n]([ \t-]*)[\"']?\Z")
+_DEEPEST = 40
+"""Columns; what stands farther to the right is not looked at as a name of YAML's."""
 _END_OF_VALUE = re.compile(r"[\r\n]|[&;,\s]\s{0,4}(?=[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s{0,2}[=:])")
 _TO_END_OF_LINE = ("authorization", "cookie")
 """Parts of names whose unquoted values are the rest of the line, whatever is in it."""
 
-_TAG = re.compile(r"<(?P<tag>[A-Za-z_][\w.-]*(?::[\w.-]+)?)(?P<attributes>[^<>]*)>")
-_ATTRIBUTE = re.compile(r"(?<![\w.:-])([\w.:-]{1,128})\s{0,8}=\s{0,8}(?:\"([^\"]*)\"|'([^']*)')")
+_TAG = re.compile(r"<(?P<tag>[^\W\d][\w.-]*(?::[\w.-]+)?)(?P<attributes>[^<>]*)>")
+_ATTRIBUTE = re.compile(
+    r"(?<![\w.:-])([\w.:-]{1,128})\s{0,8}=\s{0,8}"
+    r"(?:\\{0,15}\"([^\"]*)\"|\\{0,15}'([^']*)'|([^\s\"'\\>]+))"
+)
+_TITLES = frozenset({"dt", "th"})
+"""Elements of HTML whose text names what the next one holds."""
 
-_ENTITY = re.compile(r"&(?:quot|apos|lt|gt|#[0-9a-fA-Fx]{1,8});")
+_CDATA = r"<!\[CDATA\[[\s\S]*?(?:\]\]>|\Z)"
+_ENTITY = re.compile(r"&(?:amp|quot|apos|lt|gt|#[0-9a-fA-Fx]{1,8});")
+_PERCENT = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPES = 3
+"""How often text within text is taken out of its escapes."""
 
 _NAMING_PAIR = re.compile(
     rf"(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})\\{{0,4}}[\"']?\s{{0,8}}[:=]\s{{0,8}}"
     r"\\{0,4}[\"']?(?P<named>[\w.$-]{1,128})",
     re.IGNORECASE,
 )
-_UNPARSED_ESCAPE = re.compile(r"\\u00([2-7][0-9A-Fa-f])")
+_UNPARSED_ESCAPE = re.compile(r"(?:\\u[0-9A-Fa-f]{4})+")
 _SPOKEN_NAME = re.compile(r"(?<![A-Za-z0-9-])(?:--?)?[A-Za-z][\w-]{1,40}(?=\s)")
 _SPOKEN_VALUE = re.compile(r"\s{1,4}(?:(?:is|was|of|to)\s{1,4})?([^\s\"'<>]+)")
 _LONG = re.compile(r"(?<![\w+=-])(?=[\w+=-]*[0-9])(?=[\w+=-]*[A-Za-z])[\w+=-]{32,}")
@@ -105,32 +90,53 @@ def without_secrets(text: str, is_secret: IsSecret, *, numbers: bool) -> str:
     :param is_secret: whether a name's value is to be hidden.
     :param numbers: whether card and account numbers are hidden.
     """
-    if "&" in text and _ENTITY.search(text):
-        # XML and HTML may hold other text escaped.
-        plain = unescape(text)
+    text = _hide(text, is_secret, numbers=numbers)
+    return _unescaped(text, is_secret, numbers=numbers) if "&" in text or "%" in text else text
+
+
+def _unescaped(text: str, is_secret: IsSecret, *, numbers: bool) -> str:
+    """`text` out of the escapes of XML, HTML and URLs, if there is a secret in it then."""
+    plain = text
+    for _ in range(_ESCAPES):
+        if "&" in plain and _ENTITY.search(plain):
+            plain = unescape(plain)
+        elif "%" in plain and _PERCENT.search(plain):
+            plain = unquote(plain)
+        else:
+            break
         hidden = _hide(plain, is_secret, numbers=numbers)
         if hidden != plain:
-            return hidden
-    return _hide(text, is_secret, numbers=numbers)
+            text = plain = hidden
+    return text
 
 
 def _hide(text: str, is_secret: IsSecret, *, numbers: bool) -> str:
     if "://" in text and "@" in text:
-        text = _IN_URL.sub(REDACTED, text)
+        text = IN_URL.sub(REDACTED, text)
     if "<" in text and ">" in text:
         text = _without(text, _secret_elements(text, is_secret))
-    if ":" in text or "=" in text or '"' in text:
+    # Without one of these, no name has a value; there are wide ones besides.
+    if ":" in text or "=" in text or '",' in text or "'," in text or not text.isascii():
         text = _without(text, _secret_values(text, is_secret))
-    text = _TOKENS.sub(REDACTED, text)
-    if numbers and len(text) >= _SHORTEST_NUMBER:
+    text = TOKENS.sub(REDACTED, text)
+    if numbers and len(text) >= SHORTEST:
         text = without_numbers(text)
     return text
 
 
+def _unescape_characters(match: re.Match[str]) -> str:
+    """A run of JSON's escapes as characters, but for control characters and half pairs."""
+    units = bytes.fromhex(match[0].replace("\\u", ""))
+    return "".join(
+        character if unicodedata.category(character) not in {"Cc", "Cs"} else ascii(character)[1:-1]
+        for character in units.decode("utf-16-be", errors="surrogatepass")
+    )
+
+
 def without_any_secrets(text: str, is_secret: IsSecret, *, numbers: bool) -> str:
     """The same for text of unknown form: also hides what looks random or may be said in prose."""
-    if "\\u00" in text:
-        text = _UNPARSED_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+    if "\\u" in text:
+        text = _UNPARSED_ESCAPE.sub(_unescape_characters, text)
     if any(is_secret(match["named"]) for match in _NAMING_PAIR.finditer(text)):
         # Some pair names a secret, which may stand before it: no value is shown.
         names_secret = is_secret
@@ -144,57 +150,6 @@ def without_any_secrets(text: str, is_secret: IsSecret, *, numbers: bool) -> str
     text = _without(text, _spoken_secrets(text, is_secret))
     text = _SSN.sub(REDACTED, text)
     return _LONG.sub(_hide_long, text)
-
-
-def without_numbers(text: str) -> str:
-    """`text` without numbers of cards and bank accounts."""
-    return _IBAN.sub(_hide_iban, _DIGITS.sub(_hide_cards, text))
-
-
-def _hide_cards(match: re.Match[str]) -> str:
-    # A card may stand beside other numbers, so each run of groups of digits is tried.
-    groups = _GROUP.findall(match[0])
-    shown: list[str] = []
-    start = 0
-    while start < len(groups):
-        end = _end_of_card(groups, start)
-        shown.append(REDACTED if end else groups[start])
-        start = end or start + 1
-    return "".join(shown)
-
-
-def _end_of_card(groups: list[str], start: int) -> int:
-    """Where the longest card number ends that begins with a group of digits; 0 if none does."""
-    digits, found = "", 0
-    for end in range(start, len(groups), 2):
-        digits += groups[end]
-        if len(digits) >= _CARD_LENGTHS.stop or not groups[end].isdigit():
-            break
-        if len(digits) in _CARD_LENGTHS and _passes_luhn(digits):
-            found = end + 1
-    return found
-
-
-def _passes_luhn(digits: str) -> bool:
-    # Every second digit counts twice, and of what has two digits then their sum.
-    doubled = digits[-2::-2].translate(_DOUBLED)
-    return sum(map(int, digits[-1::-2] + doubled)) % 10 == 0
-
-
-def _hide_iban(match: re.Match[str]) -> str:
-    # Words in capitals may follow it.
-    words = match[0].split(" ")
-    for end in range(len(words), 0, -1):
-        if _is_iban("".join(words[:end])):
-            return " ".join([REDACTED, *words[end:]])
-    return match[0]
-
-
-def _is_iban(number: str) -> bool:
-    if len(number) < _SHORTEST_IBAN:
-        return False
-    # ISO 13616: the first four characters go to the end, letters count from 10, modulo 97 is 1.
-    return int("".join(str(int(each, 36)) for each in number[4:] + number[:4])) % 97 == 1
 
 
 def _without(text: str, hidden: Iterable[Hidden]) -> str:
@@ -231,55 +186,76 @@ def _secret_values(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
     position = 0
     while (match := _SIGN.search(text, position)) is not None:
         position = match.end()
-        if match["sign"] == "," and not (match["quote"] and _is_quoted(text, position)):
+        is_listed = match["sign"] == ","
+        if is_listed and not _is_quoted(text, position):
             continue
-        name = _name_before(text, match.start())
-        if not name or not is_secret(name):
+        found = _name_before(text, match.start())
+        if found is None or (is_listed and not found["quote"]):
             continue
-        end = _end_of_value(text, match, name)
+        name = found["name"][::-1]
+        plain = name.lstrip("0123456789.-")
+        if not plain or not is_secret(unquote_plus(plain) if "%" in plain else plain):
+            continue
+        end = _end_of_value(text, match, plain)
+        if not is_listed:
+            end = _end_of_indented(text, match.start() - found.end(), position, end)
         if end > position:
             yield position, end, REDACTED
             position = end
 
 
-def _name_before(text: str, end: int) -> str:
+def _name_before(text: str, end: int) -> re.Match[str] | None:
     # Backwards, so that a long run of letters is looked at once and not from each of them.
-    found = _NAME_BACKWARDS.match(text[max(0, end - _LONGEST_NAME) : end][::-1])
-    if found is None:
-        return ""
-    name = found[0][::-1].lstrip("0123456789.-")
-    return unquote_plus(name) if "%" in name else name
+    return _NAME_BACKWARDS.match(text[max(0, end - _LONGEST_NAME) : end][::-1])
 
 
 def _is_quoted(text: str, position: int) -> bool:
-    return text[position : position + 1] in _QUOTED or bool(_ESCAPED_QUOTE.match(text, position))
+    return _QUOTE.match(text, position) is not None
 
 
-def _end_of_value(  # noqa: PLR0911 - one line for each way to write a value
-    text: str, match: re.Match[str], name: str
-) -> int:
+def _end_of_value(text: str, match: re.Match[str], name: str) -> int:
     """Where the value ends that begins behind a sign."""
     start = match.end()
     first = text[start : start + 1]
-    if first in _QUOTED and first:
+    quote = _QUOTE.match(text, start)
+    if quote is not None and (first not in _QUOTED or text.startswith(2 * quote[0], quote.end())):
+        # Escaped, or three of them.
+        closing = quote[0] * (3 if text.startswith(2 * quote[0], quote.end()) else 1)
+        end = text.find(closing, start + len(closing))
+        return len(text) if end < 0 else end + len(closing)
+    if quote is not None:
         quoted = _QUOTED[first].match(text, start)
         end = len(text) if quoted is None else quoted.end()
-        after = _SIGN.match(text, end) if match["sign"] == "," else None
-        if after is not None and after["sign"] == ":":
-            # "name": "password", "value": "…"
-            return _end_of_value(text, after, name)
-        return end
-    if escaped := _ESCAPED_QUOTE.match(text, start):
-        closing = text.find(escaped[0], escaped.end())
-        return len(text) if closing < 0 else closing + len(escaped[0])
+        after = _COLON.match(text, end) if match["sign"] == "," else None
+        # "name": "password", "value": "…"
+        return end if after is None else _end_of_value(text, after, name)
     if first in ("{", "["):
         return _end_of_nested(text, start)
     if any(part in name.lower() for part in _TO_END_OF_LINE):
         return _next(_END_OF_LINE, text, start)
-    if first in ("|", ">") and match["sign"] == ":":
-        # A block of YAML: the lines that are indented.
-        return _next(_END_OF_BLOCK, text, start)
     return _next(_END_OF_VALUE, text, start)
+
+
+def _end_of_indented(text: str, name: int, value: int, end: int) -> int:
+    """Where the lines end that go on with a value: in YAML and headers, those further to the right.
+
+    :param name: where the name before it begins.
+    :param value: where the value begins.
+    :param end: where it ends in its first line.
+    """
+    if text[end : end + 1] not in ("\r", "\n"):
+        return end
+    if (listed := _LIST.match(text, value)) is not None:
+        return listed.end()
+    indented = _BEFORE_NAME.search("\n" + text[max(0, name - _DEEPEST) : name])
+    if indented is None:
+        return end
+    column = len(indented[1])
+    following = re.compile(
+        rf"(?:[\r\n]+(?:[ \t]{{{column + 1},}}(?=\S)|[ \t]{{{column}}}-(?=[ \t]))[^\r\n]*)*"
+    )
+    found = following.match(text, end)
+    return end if found is None else found.end()
 
 
 def _end_of_nested(text: str, start: int) -> int:
@@ -310,8 +286,8 @@ def _secret_elements(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
         position = match.end()
         attributes = match["attributes"]
         named = any(
-            name.rpartition(":")[2].lower() in NAMING and is_secret(first or second)
-            for name, first, second in _ATTRIBUTE.findall(attributes)
+            name.rpartition(":")[2].lower() in NAMING and is_secret("".join(values))
+            for name, *values in _ATTRIBUTE.findall(attributes)
         )
         if named:
             yield *match.span("attributes"), f' {REDACTED}=""'
@@ -322,9 +298,11 @@ def _secret_elements(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
             # <name>password</name><value>…</value>
             closing = text.find("<", position)
             says = text[position : len(text) if closing < 0 else closing].strip()
-            names_next = local.lower() in NAMING and bool(says) and is_secret(says)
+            kind = local.lower()
+            names_next = kind in NAMING | _TITLES and bool(says) and is_secret(says)
             continue
-        names_next = False
+        # <type>string</type> may come before <value>.
+        names_next = names_next and local.lower() in NAMING
         end = _end_of_element(text, tag, position)
         yield position, end, REDACTED
         position = end
@@ -332,8 +310,11 @@ def _secret_elements(text: str, is_secret: IsSecret) -> Iterator[Hidden]:
 
 def _end_of_element(text: str, tag: str, start: int) -> int:
     depth = 1
-    for match in re.compile(rf"<(/?){re.escape(tag)}(?![\w.:-])").finditer(text, start):
-        depth += -1 if match[1] else 1
+    tags = rf"<(?P<closing>/?){re.escape(tag)}(?![\w.:-])|{_CDATA}"
+    for match in re.compile(tags, re.IGNORECASE).finditer(text, start):
+        if match["closing"] is None:
+            continue
+        depth += -1 if match["closing"] else 1
         if depth == 0:
             return match.start()
     return len(text)

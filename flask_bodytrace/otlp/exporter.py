@@ -84,9 +84,12 @@ class OTLPSpanExporter(OfficialExporter):
         if not self.reason:
             # The official `export`, unchanged, with our function under the name of its encoder.
             names = {**export.__globals__, _ENCODE: self._encode}
-            self._bodytrace_export: Callable[..., SpanExportResult] = FunctionType(
-                export.__code__, names, closure=export.__closure__
+            renamed = FunctionType(
+                export.__code__, names, argdefs=export.__defaults__, closure=export.__closure__
             )
+            # A release may have parameters that this one does not know.
+            renamed.__kwdefaults__ = export.__kwdefaults__
+            self._bodytrace_export: Callable[..., SpanExportResult] = renamed
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch.

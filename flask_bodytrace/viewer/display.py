@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timezone
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def duration(nanos: int) -> str:
@@ -91,5 +91,8 @@ def text(value: Any) -> str:
 
 
 def plain(value: str) -> str:
-    """Without characters by which a name could steer a terminal or turn the line around."""
+    """Without characters by which a name could steer a terminal or turn the line around.
+
+    Also without halves of surrogate pairs, which no encoding has.
+    """
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", value)

@@ -40,20 +40,22 @@ _DELETE = {
     "row": "DELETE FROM item WHERE number = ?",
 }
 """What goes from the file, by the kind of change: a trace, a log record of no trace, or a row."""
+# A row says something else than what was written: decoding it, or making it a span, raises.
+_DAMAGE = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
 _log = logging.getLogger("flask_bodytrace")
 _Change = tuple[str, Any]
 _Row = tuple[str, str, str, "int | None", bytes]
 
 
 class CannotKeep(Exception):
-    """The file is something else than a store, or cannot be written."""
+    """The file is something else than a store, or damaged, or cannot be written."""
 
 
 class KeptStore(TraceStore):
     """A store whose traces and log records are in a file too.
 
     :param path: the file; made if it is not there.
-    :raises CannotKeep: it is something else, or cannot be written.
+    :raises CannotKeep: it is something else, or damaged, or cannot be written.
     """
 
     def __init__(self, path: Path, limits: Limits | None = None) -> None:
@@ -70,6 +72,11 @@ class KeptStore(TraceStore):
         self._resources: dict[bytes, int] = {}
         try:
             self._read()
+        except _DAMAGE as error:
+            self._file.close()
+            raise CannotKeep(
+                f"{path} is damaged ({type(error).__name__}: {error}): name another file"
+            ) from None
         except BaseException:
             self._file.close()
             raise
@@ -178,7 +185,7 @@ def _open(path: Path) -> sqlite3.Connection:
         except BaseException:
             file.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise CannotKeep(f"cannot keep traces in {path}: {error}") from None
     return file
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from . import commands, display
 from .columns import cut, pad
 from .replay import replay_of_trace
-from .tail import CannotFollow, Source, printer
+from .tail import CannotFollow, FoundTrace, Source, printer
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _IDS = 3
@@ -60,12 +60,11 @@ def search(source: Source, query: Mapping[str, str], limit: int, out: TextIO) ->
     :raises CannotFollow: there is no viewer, or it does not let us look.
     """
     answer = source.traces({**query, "limit": str(limit)})
-    found: Sequence[Mapping[str, Any]] = answer["traces"]
-    out.writelines(_line(trace) + "\n" for trace in found)
-    return int(answer["found"])
+    out.writelines(_line(trace) + "\n" for trace in answer["traces"])
+    return answer["found"]
 
 
-def _line(trace: Mapping[str, Any]) -> str:
+def _line(trace: FoundTrace) -> str:
     ids = "  ".join(f"{name}={value}" for name, value in trace["ids"][:_IDS])
     status = trace["status"] or ("error" if trace["errors"] else "ok")
     line = (

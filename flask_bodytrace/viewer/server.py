@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server, select_address_family
 
+from flask_bodytrace.settings import SHORTEST_TOKEN
+
 from .access import Access, is_loopback
 from .pages import Viewer
 from .store import ALONE, TraceStore
@@ -73,18 +75,27 @@ def make(
     :param port: 0 for any.
     :param store: where traces are kept; by default in memory, within `ALONE`.
     :param token: needed for every address that other machines reach.
-    :raises CannotServe: the port is taken, or others could look and there is no token.
+    :raises CannotServe: the port is taken, the token is short, or others could look and there is no
+        token.
     """
     if not token and not is_loopback(host):
         raise CannotServe(
             f"{host} can be reached from other machines: set {TOKEN_VARIABLE} to a secret that "
             "they must send, or listen on 127.0.0.1"
         )
+    if "/" in host:
+        raise CannotServe(f"cannot listen on {host}: name a host or an address")
+    if token and len(token) < SHORTEST_TOKEN:
+        raise CannotServe(
+            f"{TOKEN_VARIABLE} has fewer than {SHORTEST_TOKEN} characters: use a longer one"
+        )
     viewer = Viewer(TraceStore(ALONE) if store is None else store, Access(token), receives=True)
     try:
         return _listen(host, port, viewer)
-    except OSError as error:
-        raise CannotServe(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        # A name that cannot be encoded is a ValueError.
+        reason = getattr(error, "strerror", None) or error
+        raise CannotServe(f"cannot listen on {host}:{port}: {reason}") from error
 
 
 def _listen(host: str, port: int, viewer: Viewer) -> BaseWSGIServer:

@@ -6,17 +6,18 @@ trace that grows after it was printed is printed again.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from http.client import HTTPException
 from threading import Event
 from time import monotonic
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+import msgspec
 
 from . import display, otlp, server
 from .columns import cut
@@ -45,6 +46,44 @@ class CannotFollow(Exception):
     """There is no viewer, or it does not let us look."""
 
 
+class ChangedTrace(TypedDict):
+    """A trace that grew."""
+
+    traceId: str
+    complete: bool
+    quietSeconds: float
+
+
+class Changed(TypedDict):
+    """What changed after a version."""
+
+    version: int
+    traces: list[ChangedTrace]
+
+
+class FoundTrace(TypedDict):
+    """A line of the list of traces."""
+
+    traceId: str
+    name: str
+    service: str
+    start: int
+    duration: int
+    errors: int
+    status: int | None
+    ids: list[tuple[str, str]]
+
+
+class Found(TypedDict):
+    """The traces that match, as many as were asked for, and how many there are."""
+
+    found: int
+    traces: list[FoundTrace]
+
+
+AnswerT = TypeVar("AnswerT")
+
+
 class Source:
     """A viewer, over HTTP.
 
@@ -56,6 +95,17 @@ class Source:
     def __init__(self, url: str, token: str = "") -> None:
         if not url.startswith(("http://", "https://")):
             raise CannotFollow(f"{url} is no http:// or https:// URL")
+        try:
+            host = urlsplit(url).hostname or ""
+            host.encode("idna")
+        except ValueError:
+            host = ""
+        if not host:
+            raise CannotFollow(f"{url} names no host")
+        if not token.isascii() or not token.isprintable():
+            raise CannotFollow(
+                f"{server.TOKEN_VARIABLE} cannot be sent: use printable ASCII characters only"
+            )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
@@ -65,23 +115,23 @@ class Source:
             found: bytes = answer.read()
             return found
 
-    def changed(self, after: int) -> Any:
+    def changed(self, after: int) -> Changed:
         """The traces that changed after a version.
 
         :raises CannotFollow: the viewer is not there, or does not let us look.
         """
-        return self._json(f"/changed.json?after={after}")
+        return self._json(f"/changed.json?after={after}", Changed)
 
-    def traces(self, query: Mapping[str, str]) -> Any:
+    def traces(self, query: Mapping[str, str]) -> Found:
         """The traces that match, as the list's arguments say.
 
         :raises CannotFollow: the viewer is not there, or does not let us look.
         """
-        return self._json(f"/traces.json?{urlencode(query)}")
+        return self._json(f"/traces.json?{urlencode(query, errors='replace')}", Found)
 
-    def _json(self, path: str) -> Any:
+    def _json(self, path: str, kind: type[AnswerT]) -> AnswerT:
         try:
-            return json.loads(self._get(path))
+            return msgspec.json.decode(self._get(path), type=kind)
         except HTTPError as error:
             with error:
                 hint = f": set {server.TOKEN_VARIABLE}" if error.code == 401 else ""
@@ -89,7 +139,7 @@ class Source:
         except (URLError, OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise CannotFollow(f"no viewer at {self._url}: {reason}") from None
-        except ValueError:
+        except (ValueError, RecursionError, msgspec.MsgspecError):
             raise CannotFollow(f"{self._url} is something else than a trace viewer") from None
 
     def spans(self, trace_id: str) -> Sequence[Span]:
@@ -202,7 +252,7 @@ def printer(out: TextIO) -> Callable[[Sequence[Span]], None]:
     return print_plain
 
 
-def follow_or_serve(url: str, wait: float) -> None:
+def follow_or_serve(url: str, wait: float, out: TextIO) -> None:
     """Print what finishes at `url` until interrupted.
 
     :raises CannotFollow: there is no viewer, and none can be started, or it went away.
@@ -221,6 +271,6 @@ def follow_or_serve(url: str, wait: float) -> None:
     with server.running(started) if started is not None else nullcontext(url) as where:
         what = "Receiving OTLP/HTTP, traces also at" if started is not None else "Following"
         sys.stderr.write(f"{what} {where.rstrip('/')}/\n")
-        show = printer(sys.stdout)
+        show = printer(out)
         for spans in finished(Source(where, token), wait, Event()):
             show(spans)

@@ -30,12 +30,21 @@ NAMES = [
         "bearer",
         "sshKey",
         "signing_key",
+        "pa$$word",
     ),
 ]
 HARMLESS = [
     *("author", "assign", "encode", "keyboard", "id", "", "design", "japan", "spin", "name"),
     *("orderId", "discard", "postcard_count", "opinion", "company", "expand", "coder", "desk"),
+    *("passenger", "pinned", "spinner", "tokenize", "tokenizer", "secretary", "possession"),
+    *("statusCode", "error.code", "postal_code", "countryCode", "currency-code", "cardType"),
+    *("max_tokens", "token_type", "expires_in", "tokenExpiresIn", "mfaEnabled", "session_count"),
+    *("bypass", "compass", "public_key", "primaryKey", "authors", "hash", "bulk"),
 ]
+
+
+# Those of no text, those that take no errors, and none at all.
+CHARSETS = ["idna", "undefined", "base64", "punycode", "rot13", "x" * 9999, "\0", "utf-7", "utf-32"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,8 +118,9 @@ def test_credentials_in_urls_are_hidden() -> None:
         (b"--b", "multipart/form-data"),
         (b"[" * 100_000, "application/json"),
         (b"\xff", "application/json"),
+        *((b"a=\xff", f"text/plain; charset={name}") for name in CHARSETS),
     ],
-    ids=["no name", "1001 parts", "no boundary", "deep", "no text"],
+    ids=["no name", "1001 parts", "no boundary", "deep", "no text", *map(repr, CHARSETS)],
 )
 def test_nothing_that_a_client_sends_raises(body: bytes, content_type: str) -> None:
     BodyCapture(4096, Redactor()).content(body, content_type)
@@ -121,6 +131,11 @@ def test_names_given_by_a_setting_are_hidden_too() -> None:
     assert redactor.is_secret("CustomerNote2")
     assert redactor.is_secret("is_vip")
     assert not redactor.is_secret("viper")
+    # Also where the word is not Latin, and where what is said of a secret would be shown.
+    assert Redactor(["\u043f\u0430\u0440\u043e\u043b\u044c"]).is_secret(
+        "\u043f\u0430\u0440\u043e\u043b\u044c"
+    )
+    assert Redactor(["token_type"]).is_secret("token_type")
 
 
 def test_what_is_remembered_of_names_is_bounded() -> None:

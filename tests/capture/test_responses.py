@@ -153,6 +153,20 @@ def test_the_answer_is_on_the_span(
     assert found == expected
 
 
+def test_of_a_range_of_a_document_nothing_is_shown(make_app: MakeApp, spans: SpanRecorder) -> None:
+    # It may begin behind the name of a secret.
+    app = make_app(capture_response="always")
+
+    @app.get("/part")
+    def part() -> Response:
+        text = io.BytesIO(b"password=hunter2 and more")
+        return send_file(text, mimetype="text/plain", conditional=True)
+
+    answer = app.test_client().get("/part", headers={"Range": "bytes=4-"})
+    assert (answer.status_code, answer.data[:5]) == (206, b"word=")
+    assert CONTENT not in said(spans)
+
+
 def test_only_the_first_bytes_of_a_stream_are_kept(make_app: MakeApp, spans: SpanRecorder) -> None:
     app = answering(make_app(capture_response="always", capture_limit=100))
     with app.test_client().get("/large") as answer:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask, request
+from markupsafe import Markup
 
 from flask_bodytrace import BodyTrace
-from flask_bodytrace.capture.redactor import REDACTED
+from flask_bodytrace.capture.documents import BodyCapture
+from flask_bodytrace.capture.redactor import REDACTED, Redactor
+from flask_bodytrace.capture.rules import Rules
 from flask_bodytrace.cli import bodytrace
 from flask_bodytrace.exceptions import ConfigError
 
@@ -124,3 +129,57 @@ def test_the_commands_show_the_rules_and_what_would_be_stored(tmp_path: Path) ->
     result = run(args=["bodytrace", "redact", "-", "--type", "image/png"], input="x")
     assert result.exit_code == 1
     assert "only size and type are captured of image/png" in result.output
+
+
+SECRET = "hunter2-Zx81"
+
+
+class Note(str, Enum):
+    SECRET = f"password={SECRET}"
+
+
+MARKUP = Markup("password=") + SECRET
+
+
+class NoText:
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+FORMS = {
+    "application/json": b'{"a":{"b":1}}',
+    "application/x-www-form-urlencoded": b"a=1&b=2",
+    "text/plain": b"hello",
+    "application/x-ndjson": b'{"a":1}\n{"b":',
+    "multipart/form-data; boundary=b": (
+        b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n--b--'
+    ),
+}
+
+
+RETURNED: dict[str, object] = {
+    "enumeration": Note.SECRET,
+    "markup": MARKUP,
+    "bytes": f"password={SECRET}".encode(),
+    "list": [f"password={SECRET}"],
+    "mapping": {"password": SECRET},
+    "card": 4111111111111111,
+    "no text": NoText(),
+    "list of no text": [NoText()],
+    "boolean": True,
+    "large": 10**30,
+    "no number": float("nan"),
+    "decimal": Decimal("1.5"),
+    "half a pair": "\ud800",
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("content_type", FORMS)
+@pytest.mark.parametrize("kind", RETURNED)
+def test_whatever_a_function_returns_is_looked_through(kind: str, content_type: str) -> None:
+    rules = Rules(callback=lambda _name, _value, _where: RETURNED[kind])
+    shown = BodyCapture(4096, Redactor(), rules).content(FORMS[content_type], content_type)
+    assert shown is not None
+    assert SECRET not in shown
+    assert "4111" not in shown

@@ -199,6 +199,25 @@ def test_another_official_package_encodes_itself(monkeypatch: pytest.MonkeyPatch
     assert collector.names() == ["one"]
 
 
+def test_the_official_export_keeps_the_defaults_of_its_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = {**Official.export.__globals__, "official": Official.export}
+    source = (
+        "def export(self, spans, attempts=1, *, wait=0):\n"
+        "    assert (attempts, wait) == (1, 0) and encode_spans\n"
+        "    return official(self, spans)\n"
+    )
+    exec(source, names)  # noqa: S102 - as a release to come may be written
+    monkeypatch.setattr(Official, "export", names["export"])
+    with collecting() as collector:
+        made: Any = OTLPSpanExporter(endpoint=collector.url)
+        assert not made.reason
+        assert made.export(spans("one")) is SpanExportResult.SUCCESS
+        made.shutdown()
+    assert collector.names() == ["one"]
+
+
 def test_an_encoder_that_writes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -167,6 +167,9 @@ def test_every_answer_carries_the_policy() -> None:
         *("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Anything"),
         *("X-Real-IP", "X-Envoy-External-Address", "X-Envoy-Peer-Metadata", "True-Client-IP"),
         *("CF-Connecting-IP", "X-Client-IP", "Fastly-Client-IP", "X-Cluster-Client-IP"),
+        *("Fly-Client-IP", "X-Original-Host", "X-Original-For", "X-Azure-ClientIP", "CDN-Loop"),
+        *("DO-Connecting-IP", "X-AppEngine-User-IP", "CF-Ray", "CloudFront-Viewer-Address"),
+        *("X-Remote-IP", "Wl-Proxy-Client-IP", "Tailscale-User-Login", "X-Vercel-IP-City"),
     ],
 )
 def test_any_trace_of_a_proxy_makes_a_request_remote(header: str) -> None:

@@ -231,3 +231,24 @@ def test_the_command_keeps_traces_over_a_restart(
         finally:
             process.kill()
             process.communicate()
+
+
+DAMAGE = [
+    *("UPDATE item SET data = x'ffff'", "UPDATE item SET data = x''", "UPDATE item SET data = 'x'"),
+    *("UPDATE item SET form = 'log'", "UPDATE item SET data = x'80'"),
+    *("UPDATE resource SET data = x'c1'", "UPDATE resource SET data = x'9101'"),
+    *("ALTER TABLE item DROP COLUMN form", "UPDATE item SET key = CAST(x'ff' AS TEXT)"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_told_in_words(
+    tmp_path: Path, make_span: Callable[..., Span], damage: str
+) -> None:
+    path = tmp_path / "traces.db"
+    with closing(KeptStore(path)) as store:
+        store.add([make_span(trace=1, resource={"service.name": "shop"})])
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(damage)
+    with pytest.raises(CannotKeep, match=re.escape(str(path))):
+        KeptStore(path)

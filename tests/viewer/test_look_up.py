@@ -126,8 +126,8 @@ def test_words_with_spaces_are_quoted_again() -> None:
 
 
 def test_a_token_is_sent() -> None:
-    with server.running(server.make(port=0, token="s3cret")) as url:
-        assert look_up.search(tail.Source(url, "s3cret"), {}, 5, io.StringIO()) == 0
+    with server.running(server.make(port=0, token="s3cret-of-length")) as url:
+        assert look_up.search(tail.Source(url, "s3cret-of-length"), {}, 5, io.StringIO()) == 0
         with pytest.raises(tail.CannotFollow, match=server.TOKEN_VARIABLE):
             look_up.search(tail.Source(url), {}, 5, io.StringIO())
 

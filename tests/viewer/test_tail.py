@@ -101,7 +101,7 @@ def test_a_trace_comes_once_it_is_finished_and_again_when_it_grew(
     source = tail.Source(viewer.url)
     ask = source.changed
 
-    def changed(after: int) -> object:
+    def changed(after: int) -> tail.Changed:
         answer = ask(after)
         started.set()
         return answer
@@ -128,16 +128,16 @@ def test_no_viewer_is_said() -> None:
     with server.running(server.make(port=0)) as url:
         pass
     with pytest.raises(tail.CannotFollow, match="no viewer at"):
-        tail.follow_or_serve(url, 1)
+        tail.follow_or_serve(url, 1, sys.stdout)
     with pytest.raises(tail.CannotFollow, match="no http"):
-        tail.follow_or_serve("file:///etc/passwd", 1)
+        tail.follow_or_serve("file:///etc/passwd", 1, sys.stdout)
 
 
 def test_a_token_is_asked_for_and_sent() -> None:
-    with server.running(server.make(port=0, token="s3cret")) as url:
+    with server.running(server.make(port=0, token="s3cret-of-length")) as url:
         with pytest.raises(tail.CannotFollow, match=server.TOKEN_VARIABLE):
             tail.Source(url).changed(0)
-        assert tail.Source(url, "s3cret").changed(0)["traces"] == []
+        assert tail.Source(url, "s3cret-of-length").changed(0)["traces"] == []
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def test_where_no_viewer_is_it_is_one_itself(
 
     monkeypatch.setattr(tail, "finished", finished)
     with pytest.raises(Done):
-        tail.follow_or_serve(url + "/", 1)
+        tail.follow_or_serve(url + "/", 1, sys.stdout)
     printed, told = capsys.readouterr()
     assert printed == EXPECTED
     assert told.startswith(f"Receiving OTLP/HTTP, traces also at {server.url_of(made)}/")
@@ -229,7 +229,7 @@ def test_a_viewer_started_anew_counts_from_zero() -> None:
     stop = Event()
 
     class Restarted(tail.Source):
-        def changed(self, after: int) -> dict[str, object]:
+        def changed(self, after: int) -> tail.Changed:
             asked.append(after)
             if len(asked) == 4:
                 stop.set()

@@ -10,7 +10,7 @@ import httpx
 from example_app.bootstrap import FULFILMENT, INVENTORY, ORDERS, PAYMENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from example_app.load.customer import Attempts
     from example_app.system import System
@@ -31,7 +31,9 @@ class Ledger:
         self.client = httpx.Client(timeout=30, trust_env=False)
 
     def settle(self) -> dict[str, int]:
-        """Wait until every order stored was shipped or given up, and the outbox is empty.
+        """Wait until every order stored was shipped or given up, and the outboxes are empty.
+
+        What is shipped is reserved by then, also where the inventory had not been asked before.
 
         :returns: numbers by what they count.
         :raises NotSettled: nothing has changed for a minute.
@@ -40,9 +42,7 @@ class Ledger:
         began = changed = time.monotonic()
         while True:
             counted = self.counted()
-            if counted["placed"] == counted["unpublished"] == counted["unanswered"] == 0 and (
-                counted["paid"] == counted["shipments"] and counted["charges"] == counted["orders"]
-            ):
+            if _is_settled(counted):
                 return counted
             if counted != before:
                 before, changed = counted, time.monotonic()
@@ -92,3 +92,11 @@ class Ledger:
                 found: dict[str, Any] = answer.json()
                 return found
             time.sleep(_ASK_EVERY_S)
+
+
+def _is_settled(counted: Mapping[str, int]) -> bool:
+    return (
+        counted["placed"] == counted["unpublished"] == counted["unanswered"] == 0
+        and counted["charges"] == counted["orders"]
+        and counted["shipments"] == counted["paid"] <= counted["reserved"]
+    )

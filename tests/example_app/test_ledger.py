@@ -14,13 +14,13 @@ from example_app.serving import serving
 
 
 class _System:
-    """Stands for a system of which every service is at one address."""
+    """Stands for a system of which every service is at one address, below its name."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def url(self, _service: str) -> str:
-        return self._url
+    def url(self, service: str) -> str:
+        return f"{self._url}/{service}"
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,33 @@ def test_an_order_is_lost_when_its_database_says_so(
     app = Flask("orders")
     left = iter(answers)
 
-    @app.get("/orders/<order_id>")
+    @app.get("/orders/orders/<order_id>")
     def order(order_id: str) -> tuple[dict[str, Any], int]:
         status = next(left)
         found = {"orderId": order_id, "status": "paid"}
         return (found if status == 200 else {"error": "no such order"}), status
 
-    @app.get("/shipments/<order_id>")
+    @app.get("/fulfilment/shipments/<order_id>")
     def shipment(order_id: str) -> dict[str, Any]:
         return {"orderId": order_id, "shippedTo": ["U1"]}
 
     with serving(app) as url, closing(Ledger(_System(url))) as ledger:  # type: ignore[arg-type]
         assert [*ledger.problems([Attempts("ORD1", "U1")])] == problems
+
+
+def test_it_is_settled_once_the_inventory_has_caught_up_too() -> None:
+    # An order that was taken on the stock known last is reserved when the inventory reads of it.
+    reserved = iter([1, 1, 2])
+    others: dict[str, dict[str, Any]] = {
+        "orders": {"orders": {"paid": 2}, "unpublished": 0, "unanswered": []},
+        "payments": {"charges": 2},
+        "fulfilment": {"shipments": 2},
+    }
+    app = Flask("shop")
+
+    @app.get("/<service>/stats")
+    def stats(service: str) -> dict[str, Any]:
+        return {"reserved": next(reserved)} if service == "inventory" else others[service]
+
+    with serving(app) as url, closing(Ledger(_System(url))) as ledger:  # type: ignore[arg-type]
+        assert ledger.settle()["reserved"] == 2

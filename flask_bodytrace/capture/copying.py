@@ -15,29 +15,32 @@ from .text import LOOK_AHEAD
 _DEEPEST = 64
 NOT_JSON = (ValueError, RecursionError, msgspec.MsgspecError)
 """What decoding raises."""
-_SMALLEST_CARD = 10**12
+_ABOVE, _BELOW = 10**12, -(10**12)
+"""Numbers between these have too few digits for a card's."""
 _LARGEST_CARD = 10**19
-_NUMBERS = (int, float)
 _LONGEST_NAME_IN_LIST = 64
 _SPACE_BEFORE_VALUE = (" :", "\t:", "\n:", "\r:")
 _HARMLESS_LENGTH = 12
 """Characters; shorter text is no token and no number to hide."""
 
 
-def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
+def is_harmless(document: Any, text: str, redactor: Redactor, *, is_marked: bool) -> bool:
     """Whether nothing in a document is to be hidden; False if that takes a copy to know.
 
+    :param text: what `document` was parsed from.
     :param is_marked: as for `Copier`.
     """
     looks_closely = is_marked or bool(redactor.patterns)
-    names: set[str] = set()
+    count = 0
     # Sets, since documents repeat themselves.
+    names: set[str] = set()
     texts: set[str] = set()
     open_values: list[Any] = [[document]]
     while open_values:
         value = open_values.pop()
         is_list = type(value) is list
         if not is_list:
+            count += len(value)
             names.update(value)
             value = value.values()
         for inner in value:
@@ -49,16 +52,26 @@ def is_harmless(document: Any, redactor: Redactor, *, is_marked: bool) -> bool:
                     texts.add(inner)
             elif kind is dict or kind is list:
                 open_values.append(inner)
-            elif kind in _NUMBERS and redactor.cards and abs(inner) >= _SMALLEST_CARD:
+            elif (kind is int or kind is float) and not _BELOW < inner < _ABOVE and redactor.cards:
                 texts.add(_digits(inner))
-    return redactor.are_harmless(names) and _are_harmless(
-        texts, redactor, is_plain=not looks_closely
+    return (
+        _has_no_more_names(text, count)
+        and redactor.are_harmless(names)
+        and _are_harmless(texts, redactor, is_plain=not looks_closely)
     )
 
 
 def _digits(number: float) -> str:
     """A number as digits, if it may be a card's."""
     return str(int(abs(number))) if abs(number) < _LARGEST_CARD else ""
+
+
+def _has_no_more_names(text: str, count: int) -> bool:
+    """Whether JSON has no more than that many names; False if that takes parsing it to know."""
+    # Within strings there may be more of these, so if there are as many, there are no others.
+    return text.count(":") == count or (
+        text.count('":') == count and not any(space in text for space in _SPACE_BEFORE_VALUE)
+    )
 
 
 def has_each_name_once(document: Any, text: str) -> bool:
@@ -69,21 +82,20 @@ def has_each_name_once(document: Any, text: str) -> bool:
     :param document: what `text` was parsed as.
     :raises RecursionError: it is nested too deeply to know.
     """
-    names = 0
+    count = 0
     open_values: list[Any] = [document]
     while open_values:
         value = open_values.pop()
         if type(value) is dict:
-            names += len(value)
+            count += len(value)
             open_values += value.values()
         elif type(value) is list:
             open_values += value
-    if text.count('":') == names and not any(space in text for space in _SPACE_BEFORE_VALUE):
-        # Within strings there may be more of these, so these are all.
+    if _has_no_more_names(text, count):
         return True
     pairs: list[int] = []
     json.loads(text, object_pairs_hook=lambda each: pairs.append(len(each)))
-    return sum(pairs) == names
+    return sum(pairs) == count
 
 
 def _are_harmless(texts: set[str], redactor: Redactor, *, is_plain: bool) -> bool:
@@ -129,7 +141,7 @@ class Copier:
         if kind is list:
             return self._list(value, depth)
         self._left -= 1
-        if kind in _NUMBERS and self._redactor.cards and abs(value) >= _SMALLEST_CARD:
+        if (kind is int or kind is float) and not _BELOW < value < _ABOVE and self._redactor.cards:
             digits = _digits(value)
             return value if without_numbers(digits) == digits else REDACTED
         return value

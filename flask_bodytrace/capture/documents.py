@@ -120,14 +120,12 @@ class BodyCapture:
             return self._copied(self._rules.apply(document, where), is_marked=True)
         # Quotes in strings are escaped, so they show by the backslash.
         is_marked = "\\" in text or "=" in text or "<" in text or "%" in text
-        sent = text if has_each_name_once(document, text) else None
         # Copying stops at the limit, so it is the quicker way for long documents.
-        if (
-            sent is not None
-            and len(sent) <= self._limit
-            and is_harmless(document, self._redactor, is_marked=is_marked)
+        if len(text) <= self._limit and is_harmless(
+            document, text, self._redactor, is_marked=is_marked
         ):
-            return sent, False
+            return text, False
+        sent = text if has_each_name_once(document, text) else None
         return self._copied(document, is_marked=is_marked, sent=sent)
 
     def _copied(
@@ -182,11 +180,9 @@ class BodyCapture:
         if value.lstrip().startswith(OPENING):
             try:
                 document = msgspec.json.decode(value)
-                if not has_each_name_once(document, value):
-                    return True
             except NOT_JSON:
                 return self._redactor.unparsed(value) != value
-            return not is_harmless(document, self._redactor, is_marked=True)
+            return not is_harmless(document, value, self._redactor, is_marked=True)
         return self._redactor.text(value) != value
 
     def _multipart(self, data: bytes, content_type: str, where: str) -> Shown | None:

@@ -31,34 +31,10 @@ SECRET_PARTS = (
 )
 """Parts of names whose values are hidden."""
 SECRET_WORDS = frozenset(
-    [
-        *(
-            "accountno",
-            "acctno",
-            "acctnum",
-            "acctnumber",
-            "appkey",
-            "auth",
-            "authentication",
-            "authz",
-        ),
-        *("card", "cardno", "cardnum", "ccv", "code", "cred", "creds", "csc", "cvc", "cvn", "cvv"),
-        *(
-            "jwt",
-            "jwts",
-            "mfa",
-            "nonce",
-            "oauth",
-            "otp",
-            "otps",
-            "pan",
-            "pass",
-            "pin",
-            "pins",
-            "psw",
-        ),
-        *("pswd", "pwd", "senha", "sess", "sid", "sig", "ssn", "ssns", "tfa", "totp"),
-    ]
+    {"accountno", "acctno", "acctnum", "acctnumber", "appkey", "auth", "authentication", "authz"}
+    | {"card", "cardno", "cardnum", "ccv", "code", "cred", "creds", "csc", "cvc", "cvn", "cvv"}
+    | {"jwt", "jwts", "mfa", "nonce", "oauth", "otp", "otps", "pan", "pass", "pin", "pins", "psw"}
+    | {"pswd", "pwd", "senha", "sess", "sid", "sig", "ssn", "ssns", "tfa", "totp"}
 )
 """Whole words of names whose values are hidden: "sig" is one, "design" holds none."""
 _ENDS = re.compile(r"pwd\Z|(?<!by)(?<!com)(?<!im)(?<!over)(?<!sur)(?<!tres)(?<!under)pass\Z")

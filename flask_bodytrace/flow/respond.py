@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _BODYLESS = frozenset({204, 304})
 _LENGTH_SIZE = len("Content-Length")
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be wanted
@@ -127,8 +129,8 @@ def _promised(exchange: Exchange, headers: list[Header]) -> int:
     if not _has_body(exchange):
         return 0
     for name, value in headers:
-        if len(name) == _LENGTH_SIZE and name.lower() == "content-length" and value.isdigit():
-            return int(value)
+        if len(name) == _LENGTH_SIZE and name.lower() == "content-length":
+            return int(value) if _NUMBER.fullmatch(value) else -1
     return -1
 
 

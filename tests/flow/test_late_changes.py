@@ -197,3 +197,17 @@ def test_an_error_at_the_close_of_a_stream_that_is_out_says_nothing_on_the_log(
         iterable.close()
     assert spans.server().name == "GET /"
     assert not caplog.records
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-5", "+5", " 5", "abc", ""])
+def test_a_length_of_the_answer_that_is_no_number_costs_it_no_headers(
+    make_app: Any, spans: Spans, length: str
+) -> None:
+    app = make_app()
+    app.add_url_rule(
+        "/", view_func=lambda: Response(iter([b"a", b"b"]), headers={"Content-Length": length})
+    )
+    chunks, _, headers = run_wsgi_app(app, EnvironBuilder().get_environ(), buffered=True)
+    assert b"".join(chunks) == b"ab"
+    assert headers["X-Trace-ID"]
+    assert spans.server().name == "GET /"

@@ -20,6 +20,7 @@ from typing import Any, Protocol, cast
 
 from opentelemetry.trace import Span, format_span_id, format_trace_id, get_current_span
 
+from .log_once import LogOnce
 from .trace.current import answered, current_trace
 
 
@@ -54,7 +55,18 @@ def fields() -> dict[str, Any]:
     return {} if source is None else _fields(source)
 
 
+_report = LogOnce("the trace is missing on log records: failed at '%s'")
+
+
 def _fields(source: _LoggedRequest) -> dict[str, Any]:
+    try:
+        return _read_fields(source)
+    except Exception:  # noqa: BLE001 - spans may be anything, and logging raises nothing
+        _report("fields")
+        return {}
+
+
+def _read_fields(source: _LoggedRequest) -> dict[str, Any]:
     values: dict[str, Any] = {}
     span_context = get_current_span().get_span_context()
     if not span_context.is_valid:

@@ -30,7 +30,8 @@ PREFIX = "BODYTRACE_"
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
 _UNITS |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
-_SIZE = re.compile(r"(\d+)\s*([a-z]*)")
+# No disk has as many bytes as longer numbers say, and int() refuses some thousands of digits.
+_SIZE = re.compile(r"([0-9]{1,18})\s*([a-z]*)")
 _SHOWN = 60
 SHORTEST_TOKEN = 16
 """Characters of a viewer's token."""

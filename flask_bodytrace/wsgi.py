@@ -116,7 +116,7 @@ class _Answer:
     def _start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
-        if status.startswith("5") and self._body.failure is not None:
+        if str(status).startswith("5") and self._body.failure is not None:
             self._refuse(self._body.failure)
         if self._refusal is not None:
             return lambda _data: None

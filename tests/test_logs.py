@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
 
 import pytest
 import requests
@@ -305,6 +306,59 @@ def test_a_record_made_while_the_body_is_read_reads_nothing(
     )
     assert answer.text == "ORD1"
     assert kept
+
+
+class Unsent:
+    """The input of a client that never sends its body."""
+
+    was_read = False
+
+    def read(self, _size: int) -> bytes:
+        self.was_read = True
+        raise TimeoutError
+
+
+@pytest.mark.parametrize(("method", "status"), [("POST", 404), ("PUT", 405)])
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
+def test_a_record_of_a_refused_request_does_not_wait_for_its_body(
+    make_app: MakeApp, kept: list[logging.LogRecord], sampler: Sampler, method: str, status: int
+) -> None:
+    app = make_app(ids=IDS, logs=True, tracer_provider=TracerProvider(sampler=sampler))
+
+    @app.route("/orders" if status == 405 else "/elsewhere", methods=["POST"])
+    def create() -> str:
+        return ""
+
+    @app.errorhandler(status)
+    def refused(_error: Any) -> Any:
+        logging.getLogger("shop.orders.deep").info("refused")
+        return "", status
+
+    source = Unsent()
+    answer = app.test_client().open(
+        "/orders",
+        method=method,
+        content_type="application/json",
+        environ_overrides={"wsgi.input": source, "CONTENT_LENGTH": "19"},
+    )
+    assert answer.status_code == status
+    assert not source.was_read
+    assert any(record.getMessage() == "refused" for record in kept)
+
+
+def test_a_span_that_is_none_breaks_no_record(
+    make_app: MakeApp, kept: list[logging.LogRecord]
+) -> None:
+    """A test's mock of a provider."""
+    app = make_app(ids=IDS, logs=True, tracer_provider=MagicMock())
+
+    @app.post("/orders")
+    def create() -> str:
+        logging.getLogger("shop.orders.deep").info("made")
+        return "made"
+
+    assert app.test_client().post("/orders", json={"orderId": "1"}).text == "made"
+    assert any(record.getMessage() == "made" for record in kept)
 
 
 def test_opentelemetrys_own_logging_instrumentation_may_be_on_as_well(

@@ -156,6 +156,8 @@ def test_flasks_own_prefixed_environment_agrees(monkeypatch: pytest.MonkeyPatch)
             {"FLASK_BODYTRACE__CAPTURE_BODIES": "always"},
             ["did you mean FLASK_BODYTRACE__CAPTURE_BODY", "never, errors, server-errors, always"],
         ),
+        ({"FLASK_BODYTRACE_BODY_LIMIT": "9" * 5000}, ["BODYTRACE_BODY_LIMIT='999", "a number of"]),
+        ({"FLASK_BODYTRACE_BODY_LIMIT": "\u0663"}, ["BODYTRACE_BODY_LIMIT=", "a number of bytes"]),
         ({"FLASK_BODYTRACE_ENABLED": "perhaps"}, ["'perhaps'", "true or false"]),
         ({"FLASK_BODYTRACE_OVER_LIMIT": "drop"}, ["'drop'", "one of pass, reject"]),
         (

@@ -18,7 +18,7 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import StatusCode
-from werkzeug.test import Client
+from werkzeug.test import Client, EnvironBuilder
 
 from flask_bodytrace import ConfigError, current_trace
 from flask_bodytrace.testing import SpanRecorder, span_id_of, trace_id_of
@@ -265,6 +265,23 @@ def test_an_answer_started_before_the_failure_is_replaced_while_nothing_went_out
         answer = http.client.HTTPResponse(client)
         answer.begin()
         assert (answer.status, answer.read()) == (400, b"400 Bad Request\n")
+
+
+def test_a_status_of_any_type_goes_to_the_server(provider: TracerProvider) -> None:
+    """It is the server's to refuse."""
+    seen: list[object] = []
+
+    def inner(_environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
+        start_response(200, [])
+        return [b"x"]
+
+    def started(status: object, *_: object) -> Any:
+        seen.append(status)
+
+    app = BodyTraceMiddleware(inner, tracer_provider=provider)
+    environ = EnvironBuilder(method="POST").get_environ()
+    assert list(app(environ, started)) == [b"x"]
+    assert seen == [200]
 
 
 def test_the_applications_own_failures_stay_its_own(wrap: Wrap, spans: SpanRecorder) -> None:

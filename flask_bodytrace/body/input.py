@@ -95,12 +95,11 @@ def read_some(source: Any, size: int, *, line: bool, ends_itself: bool) -> bytes
 
     :param ends_itself: whether the end is known only when it is reached.
     """
-    data: bytes
     if ends_itself and isinstance(source, io.RawIOBase):
         return _read_raw(source, size, line=line)
     takes_line = line and reads_lines(source)
-    data = source.readline(size) if takes_line else source.read(size)
-    return data
+    # A wrapper may give a bytearray, which others could change afterwards.
+    return bytes(source.readline(size) if takes_line else source.read(size))
 
 
 def _read_raw(source: io.RawIOBase, size: int, *, line: bool) -> bytes:

@@ -58,6 +58,18 @@ class BodyStream:
 
     read1 = read
 
+    def peek(self, size: int = 0, /) -> bytes:
+        """Bytes from the position on, without moving; fewer than `size` only at the end.
+
+        :raises io.UnsupportedOperation: over ``BODYTRACE_BODY_LIMIT``: it can be read once.
+        """
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        data: bytes = self.body.peek_at(self.position, max(size, 1))
+        if not data and not self.body.replayable:
+            raise io.UnsupportedOperation("peek at a body that can be read once")
+        return data
+
     def readall(self) -> bytes:
         """All that is left."""
         return self.read()

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from flask_bodytrace.flow.exchange import Exchange
 
 
+_ITER_ENCODED, _CLOSE = Response.iter_encoded, Response.close
+"""A response class with its own runs code of the application while its answer goes out."""
+
 current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
 
 
@@ -136,7 +139,13 @@ def _after_request(plan: Plan, hooks: Hooks, *, is_direct: bool) -> Callable[[Re
             if exchange.plan.headers is not None and exchange.writes_headers:
                 _write_headers(exchange, response)
             chunks = response.response
-            if is_direct and type(chunks) is list and not response._on_close:
+            kind = type(response)
+            if (
+                is_direct
+                and type(chunks) is list
+                and kind.iter_encoded is _ITER_ENCODED
+                and kind.close is _CLOSE
+            ):
                 exchange.complete = chunks
             else:
                 exchange.complete = None
@@ -219,7 +228,7 @@ def framework_of(app: Flask) -> Framework:
     def has_route(environ: WSGIEnvironment) -> bool:
         try:
             app.url_map.bind_to_environ(environ, app.config["SERVER_NAME"]).match()
-        except HTTPException:
+        except Exception:  # noqa: BLE001 - also a converter's own: the application meets it again
             return False
         return True
 

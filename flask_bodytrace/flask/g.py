@@ -29,15 +29,20 @@ class _TraceOnG:
         return inherited(name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As Flask's; also finds `trace`."""
-        return getattr(self, name, default)
+        """As the application's; also finds `trace`."""
+        inherited: Any = super()
+        return getattr(self, name, default) if name == "trace" else inherited.get(name, default)
 
     def __contains__(self, item: str) -> bool:
-        return hasattr(self, item) if item == "trace" else item in self.__dict__
+        inherited: Any = super()
+        return hasattr(self, item) if item == "trace" else inherited.__contains__(item)
 
 
-def with_trace(globals_class: type[Any]) -> type[Any]:
-    """`globals_class`, the class of ``g``, with a `trace` attribute."""
-    if issubclass(globals_class, _TraceOnG):
+def with_trace(globals_class: Any) -> Any:
+    """`globals_class`, the class of ``g``, with a `trace` attribute; as it is if it is no class.
+
+    Flask calls it to make a ``g``, so it may be any function.
+    """
+    if not isinstance(globals_class, type) or issubclass(globals_class, _TraceOnG):
         return globals_class
     return type(globals_class.__name__, (_TraceOnG, globals_class), {})

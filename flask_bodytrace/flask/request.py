@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Request as FlaskRequest
+from werkzeug.datastructures import FileStorage, iter_multi_items
 from werkzeug.wrappers import Request
 
 from flask_bodytrace.body.cached import BODY_KEY, CachedBody
@@ -64,17 +64,21 @@ class ReplayableRequest(Request):
     def stream(self, value: IO[bytes]) -> None:
         self.__dict__["stream"] = value
 
+    @stream.deleter
+    def stream(self) -> None:
+        self.__dict__.pop("stream", None)
+
     @property
     def files(self) -> Any:
         """The uploaded files; one that was read to its end starts over."""
         if "files" not in self.__dict__:
             self._load_form_data()
         files = self.__dict__["files"]
-        for file in chain.from_iterable(files.listvalues()):
-            stream = file.stream
+        for _, file in iter_multi_items(files):
+            stream: Any = file.stream if isinstance(file, FileStorage) else None
             if type(stream) is UploadedStream:
                 stream.start_over()
-            elif not self._has_shown_files:
+            elif stream is not None and not self._has_shown_files:
                 # Later it is one that the application put there, and is left as it is.
                 file.stream = UploadedStream(stream)
         self._has_shown_files = True
@@ -125,19 +129,18 @@ class ReplayableRequest(Request):
         """
         data: bytes | None = getattr(self, "_cached_data", None)
         if data is None:
-            if self.overrides_stream or "stream" in self.__dict__:
-                self._start_over()
-                return cast(
-                    "bytes | str",
-                    super().get_data(cache, as_text, parse_form_data),  # type: ignore[call-overload]
-                )
-            unparsed = None
+            unparsed: Any = None
             if parse_form_data:
                 self._load_form_data()
                 unparsed = self._unparsed
-            if unparsed is not None and unparsed.tell():
-                # The form parser took the body: Werkzeug's answer is what it left over.
+            if unparsed is not None and (type(unparsed) is not BodyStream or unparsed.position):
+                # The form parser had the body: Werkzeug's answer is what it left over.
                 data = unparsed.read()
+                if cache and data:
+                    self._cached_data = data
+            elif self.overrides_stream or "stream" in self.__dict__:
+                self._start_over()
+                return cast("bytes | str", super().get_data(cache, as_text))  # type: ignore[call-overload]
             else:
                 data = self._body().getvalue()
                 # The next reader of either starts at byte 0.
@@ -158,7 +161,8 @@ class ReplayableRequest(Request):
             self._start_over()
             return super()._get_stream_for_parsing()
         body = self._body()
-        data = body.small()
+        # Of anything else the parser reads nothing.
+        data = body.small() if self.mimetype in _FORMS else None
         stream: Any
         if data is not None:
             stream = io.BytesIO(data)
@@ -174,7 +178,9 @@ class ReplayableRequest(Request):
         super()._load_form_data()
         if not replaced:
             # Werkzeug pins the stream it parsed; ours starts over for the next reader.
-            self.__dict__.pop("stream", None)
+            pinned = self.__dict__.pop("stream", None)
+            if type(pinned) is not BodyStream:
+                self._unparsed = pinned
             self._start_over()
 
     def _start_over(self) -> None:
@@ -186,11 +192,21 @@ class ReplayableRequest(Request):
 
 
 class UploadedStream:
-    """An uploaded file's stream, which knows whether its reader has seen the end."""
+    """An uploaded file's stream, which knows whether its reader has seen the end.
+
+    To `isinstance`, and to who copies it, it is the stream within.
+    """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.has_ended = False
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._inner.__class__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._inner.__reduce_ex__(protocol)
 
     def start_over(self) -> None:
         """Back to the first byte, if its last reader has seen the end and left it open."""
@@ -250,14 +266,18 @@ def _close_both(request: Request, body: CachedBody) -> None:
 
 
 def replayable(
-    request_class: type[Request], rules: BodyRules, config: Mapping[str, Any] | None = None
-) -> type[Request]:
+    request_class: Any, rules: BodyRules, config: Mapping[str, Any] | None = None
+) -> Any:
     """`request_class` with re-readable bodies; its own overrides stay in front.
+
+    Flask calls it to make a request, so it may be any function, which is left as it is.
 
     :param rules: for requests that did not come through the WSGI wrapper, such as those of
         ``app.test_request_context``.
     :param config: the application's.
     """
+    if not isinstance(request_class, type):
+        return request_class
     bases: tuple[type, ...] = (request_class, ReplayableRequest)
     if issubclass(request_class, ReplayableRequest):
         if config is None or request_class.limits is None or request_class.limits is config:
@@ -281,5 +301,6 @@ def replayable(
     )
 
 
+_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 _STREAMS = (vars(Request)["stream"], vars(ReplayableRequest)["stream"])
 _MAX_CONTENT_LENGTH = vars(FlaskRequest).get("max_content_length")

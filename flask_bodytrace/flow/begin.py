@@ -57,7 +57,7 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
     plan: Plan, environ: WSGIEnvironment, start_response: StartResponse, awaits_span: bool
 ) -> Exchange:
     """The exchange of one request; its context is not attached yet."""
-    stream = environ["wsgi.input"]
+    stream = environ.get("wsgi.input")
     if type(stream) is BodyStream and not stream.body.closed:
         body = stream.body
     else:
@@ -147,7 +147,7 @@ def _unanswerable(*_: object) -> Any:
 
 
 def _body_of(plan: Plan, environ: WSGIEnvironment) -> CachedBody:
-    stream = environ["wsgi.input"]
+    stream = environ.get("wsgi.input")
     if type(stream) is BodyStream and not stream.body.closed:
         body: CachedBody = stream.body
         return body
@@ -196,7 +196,7 @@ def _start(exchange: Exchange, now: Context, *, is_alone: bool) -> Mapping[str, 
         exchange.parent_span_id = format_span_id(parent.span_id)
     elif plan.trace_key and is_trusted and not preset:
         # Else a stranger who sends somebody's order id would join its trace.
-        key = _ids_at_start(exchange).get(plan.trace_key)
+        key = exchange.ids_if_routed().get(plan.trace_key)
         preset = derive_trace_id(key, plan.hash_key) if key else 0
     if fast is not None and (parent is not None or fast.prediction.knows_roots):
         number, flags, state = trace_for(fast.ids, parent, preset)
@@ -223,8 +223,12 @@ def _incoming(
     plan = exchange.plan
     mode = plan.incoming
     if callable(mode):
-        mode = mode(exchange.environ)
-    caller = read_caller(exchange.environ)
+        try:
+            mode = mode(exchange.environ)
+        except Exception:  # noqa: BLE001 - whoever makes it fail is not to be trusted
+            plan.report("incoming")
+            mode = "ignore"
+    caller = read_caller(exchange.environ, plan.report)
     exchange.correlation_id = caller.correlation_id
     if mode == "continue":
         values: dict[str, Any] = {**now, **caller.context}
@@ -275,9 +279,9 @@ def _record(  # noqa: PLR0913, PLR0917 - what a span is made of
         found |= plan.request_headers.attributes(headers_of(exchange.environ))
     ids_later = None
     if plan.finds_ids_when_routed:
-        ids_later = partial(_ids_at_start, exchange)
+        ids_later = exchange.ids_if_routed
     else:
-        found |= _ids_at_start(exchange)
+        found |= exchange.ids_if_routed()
     span = exchange.span = fast.spans.start(
         attributes.span_name(method, None),
         trace_id,
@@ -315,7 +319,7 @@ def _ask_tracer(
     found = attributes.request_attributes(exchange.environ, exchange.method, plan.redactor)
     if plan.request_headers is not None:
         found |= plan.request_headers.attributes(headers_of(exchange.environ))
-    found |= _ids_at_start(exchange)
+    found |= exchange.ids_if_routed()
     holding = values
     if plan.keeps is not None:
         exchange.held, holding = plan.keeps.hold(values)
@@ -340,23 +344,6 @@ def _ask_tracer(
         exchange.held = None
         return values
     return holding
-
-
-def _ids_at_start(exchange: Exchange) -> Mapping[str, str]:
-    """The ids, where they are needed before the URL is matched.
-
-    Finding them waits for the body, and nobody is to wait for that of a request that is refused.
-    """
-    plan = exchange.plan
-    if (
-        exchange.found_ids is None
-        and plan.ids.steps
-        and plan.has_route is not None
-        and exchange.body.declared != 0
-        and not plan.has_route(exchange.environ)
-    ):
-        return {}
-    return exchange.find_ids()
 
 
 def _is_server_span_of_another(now: Context) -> bool:

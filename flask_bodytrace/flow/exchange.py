@@ -149,7 +149,7 @@ class Exchange(RequestTrace):
         if self.found_ids is None and not self.body.is_being_read:
             # For records that are logged while the ids are looked for.
             self.found_ids = {}
-            self.found_ids = self.look_for_ids({})
+            self.found_ids = None if self._is_refused() else self.look_for_ids({})
         return self.found_ids or {}
 
     @property
@@ -167,6 +167,20 @@ class Exchange(RequestTrace):
         if self.found_ids is None:
             self.found_ids = self.look_for_ids({})
         return self.found_ids
+
+    def ids_if_routed(self) -> dict[str, str]:
+        """The business ids; none where nothing will handle the request."""
+        return {} if self.found_ids is None and self._is_refused() else self.find_ids()
+
+    def _is_refused(self) -> bool:
+        """Whether nobody is to wait for the body, as finding ids in it does: no route matches."""
+        plan = self.plan
+        return bool(
+            plan.ids.steps
+            and plan.has_route is not None
+            and self.body.declared != 0
+            and not plan.has_route(self.environ)
+        )
 
     def set_id(self, name: str, value: object) -> bool:
         """As documented on `RequestTrace`."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def failed(exchange: Exchange, error: BaseException) -> None:
     """An exception happened, whether or not an error handler answers for it."""
-    if error is exchange.error:
+    if error is exchange.error or exchange.is_over:
         return
     exchange.error = error
     if exchange.enclosing is not None:

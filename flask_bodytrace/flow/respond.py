@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _BODYLESS = frozenset({204, 304})
 _LENGTH_SIZE = len("Content-Length")
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 def start_response(  # noqa: C901, PLR0912 - one line for each thing that may be wanted
@@ -66,10 +68,10 @@ def _note_answer(exchange: Exchange, recorder: BodyRecorder, headers: list[Heade
     """Begin to capture the answer, if settings say so."""
     if recorder.takes_answers and _has_body(exchange):
         exchange.answer = recorder.answer(headers)
-        if exchange.complete is not None:
-            exchange.answer.take_all(exchange.complete)
     if exchange.plan.span_of(exchange.environ) is exchange.span:
         # OpenTelemetry's Flask instrumentation ends its span before the answer is out.
+        if exchange.answer is not None and exchange.complete is not None:
+            exchange.answer.take_all(exchange.complete)
         record_bodies(exchange)
 
 
@@ -92,12 +94,18 @@ def respond(exchange: Exchange, iterable: Iterable[bytes]) -> Iterable[bytes]:
 
     Complete bodies and files that the server sends itself go out as they are.
     """
-    if exchange.complete is not None:
-        closing = getattr(iterable, "_callbacks", None)
-        if type(closing) is list:
+    whole = exchange.complete
+    if whole is not None:
+        closing: Any = getattr(iterable, "_callbacks", None)
+        # What the application does after our hook, as in `Flask.process_response`, may have made
+        # another response of it.
+        response: Any = getattr(closing[-1], "__self__", None) if type(closing) is list else None
+        if getattr(response, "response", None) is whole and not response._on_close:
             # Werkzeug's ClosingIterator around a complete body: no code of the application runs
             # while it is sent, so a callback at its end is enough.
             closing.append(partial(finish, exchange))
+            if exchange.answer is not None:
+                exchange.answer.take_all(response.response)
             if exchange.is_recording or exchange.counted is not None:
                 end_span(exchange)
             return iterable
@@ -121,8 +129,8 @@ def _promised(exchange: Exchange, headers: list[Header]) -> int:
     if not _has_body(exchange):
         return 0
     for name, value in headers:
-        if len(name) == _LENGTH_SIZE and name.lower() == "content-length" and value.isdigit():
-            return int(value)
+        if len(name) == _LENGTH_SIZE and name.lower() == "content-length":
+            return int(value) if _NUMBER.fullmatch(value) else -1
     return -1
 
 

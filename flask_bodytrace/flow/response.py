@@ -93,7 +93,11 @@ class TracedResponse:
             _is_out(exchange)
             raise
         except BaseException as error:
+            # Nothing more comes. Its traceback refers to this: kept, a response that the server
+            # forgets to close would be kept for ever.
             broke(exchange, error)
+            end_span(exchange)
+            exchange.error = None
             raise
         finally:
             detach(token)

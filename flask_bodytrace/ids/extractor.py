@@ -18,7 +18,7 @@ import msgspec
 from flask_bodytrace.body.media_type import is_json, media_type
 from flask_bodytrace.body.multipart import Malformed, parts_of
 
-from .forms import from_pairs, is_utf8, pairs_pattern, text_of
+from .forms import from_pairs, pairs_pattern, part_text
 from .hash import id_hasher
 from .json_scan import from_document, json_scanner
 from .rules import Rules, Source, check_rules, is_late
@@ -78,6 +78,8 @@ class IdExtractor:
                     # What Flask's parser reads all the same: NaN, lone surrogates, UTF-16.
                     return from_document(json.loads(data), self.body), None
             if form == "urlencoded":
+                if not data.isascii():
+                    data.decode()  # Flask reads nothing of what is no UTF-8
                 return from_pairs(self.form_pattern, data), None
             if form == "multipart":
                 return self._from_multipart(data, content_type)
@@ -125,7 +127,7 @@ class IdExtractor:
             for part in parts_of(data, content_type):
                 if part.filename is None and part.name in missing:
                     missing.discard(part.name)
-                    value = text_of(part.data) if is_utf8(part.headers) else None
+                    value = part_text(part.data, part.headers)
                     if value is not None:
                         found[part.name] = value
                     if not missing:

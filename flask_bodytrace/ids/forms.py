@@ -7,10 +7,15 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+from werkzeug import urls
 from werkzeug.datastructures import Headers
-from werkzeug.http import parse_options_header
+from werkzeug.formparser import MultiPartParser
 
 from .value import MAX_LENGTH, id_text
+
+# How Flask reads escapes that are no UTF-8: as they are. `werkzeug.urls` registers it.
+_ESCAPES = f"{urls.__package__}.url_quote"
+_charset_of = MultiPartParser().get_part_charset
 
 
 def from_pairs(pattern: re.Pattern[bytes] | None, data: bytes) -> dict[str, str]:
@@ -20,23 +25,21 @@ def from_pairs(pattern: re.Pattern[bytes] | None, data: bytes) -> dict[str, str]
         for match in pattern.finditer(data):
             name = unquote_to_bytes(match[1].replace(b"+", b" ")).decode()
             if name not in values:
-                raw = (match[2] or b"")[: MAX_LENGTH * 12]
-                values[name] = text_of(unquote_to_bytes(raw.replace(b"+", b" ")))
+                raw = unquote_to_bytes((match[2] or b"")[: MAX_LENGTH * 12].replace(b"+", b" "))
+                values[name] = _text_of(raw, "utf-8", _ESCAPES)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def is_utf8(headers: Headers) -> bool:
-    """Whether a part says nothing else of its charset."""
-    options = parse_options_header(headers.get("content-type"))[1]
-    return options.get("charset", "utf-8").lower() in {"utf-8", "us-ascii", "ascii"}
+def part_text(value: bytes, headers: Headers) -> str | None:
+    """The value of a part of a multipart form as an id, in the charset that Flask reads it in."""
+    return _text_of(value, _charset_of(headers), "replace")
 
 
-def text_of(value: bytes) -> str | None:
-    """A form value as an id; None unless it is UTF-8."""
-    try:
-        return id_text(getincrementaldecoder("utf-8")().decode(value[: MAX_LENGTH * 4]))
-    except UnicodeDecodeError:
-        return None
+def _text_of(value: bytes, charset: str, errors: str) -> str | None:
+    first = value[: MAX_LENGTH * 4]
+    # Cut, it may end within a character.
+    is_whole = len(first) == len(value)
+    return id_text(getincrementaldecoder(charset)(errors).decode(first, is_whole))
 
 
 def pairs_pattern(names: Iterable[str]) -> re.Pattern[bytes] | None:

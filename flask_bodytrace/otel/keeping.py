@@ -56,8 +56,10 @@ class KeepingSampler(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """As the SDK's samplers."""
+        # As it is called itself: samplers written for older SDKs take no state, and get none.
+        state = () if trace_state is None else (trace_state,)
         result = self.decides_as.should_sample(
-            parent_context, trace_id, name, kind, attributes, links, trace_state
+            parent_context, trace_id, name, kind, attributes, links, *state
         )
         if result.decision is not Decision.DROP:
             return result

@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.trace import get_current_span
 
 from flask_bodytrace import logs
+from flask_bodytrace.log_once import LogOnce
 from flask_bodytrace.otel.context import SPAN_KEY, attach, current, detach
 from flask_bodytrace.trace.current import TRACE_KEY, RequestTrace, current_trace
 
@@ -21,6 +22,7 @@ IDS_HEADER = "bodytrace-ids"
 """The business ids as ``name=value`` pairs separated by commas, percent-encoded."""
 _MAX_IDS = 64
 _MAX_SIZE = 16 * 1024
+_report = LogOnce("a task's trace is lost: a propagator failed at '%s'")
 
 
 class TaskTrace(RequestTrace):
@@ -55,7 +57,10 @@ def task_headers() -> dict[str, str]:
     Empty outside of a request and of any span.
     """
     headers: dict[str, str] = {}
-    propagate.inject(headers)
+    try:
+        propagate.inject(headers)
+    except Exception:  # noqa: BLE001 - the task is sent all the same
+        _report("inject")
     trace = current_trace()
     if trace is not None and trace.ids:
         pairs = (f"{quote(name)}={quote(value)}" for name, value in trace.ids.items())
@@ -84,7 +89,11 @@ def context_of(headers: Mapping[str, object]) -> Context:
     logs.install()
     now = current()
     carrier = {name: value for name, value in headers.items() if isinstance(value, str)}
-    context = propagate.extract(carrier, now)
+    context = now
+    try:
+        context = propagate.extract(carrier, now)
+    except Exception:  # noqa: BLE001 - the task runs all the same
+        _report("extract")
     if get_current_span(now).get_span_context().is_valid:
         context = Context({**context, SPAN_KEY: now[SPAN_KEY]})
     ids = _read_ids(carrier.get(IDS_HEADER, ""))

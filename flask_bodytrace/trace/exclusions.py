@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .patterns import patterns_in
+
 
 class Exclusions:
     """Regular expressions, searched for in a request's path.
@@ -32,17 +34,18 @@ class Exclusions:
 
 
 def exclusions(patterns: Iterable[str]) -> Exclusions | None:
-    """What these patterns, and those of the standard variables, exclude; None for nothing."""
+    """What these patterns, and those of the standard variables, exclude; None for nothing.
+
+    :raises ConfigError: a variable has what is no regular expression.
+    """
     every = [*patterns, *_standard()]
     return Exclusions(every) if every else None
 
 
 def _standard() -> list[str]:
     # OpenTelemetry's variable for its own Flask instrumentation, else its general one.
-    text = os.environ.get("OTEL_PYTHON_FLASK_EXCLUDED_URLS") or os.environ.get(
-        "OTEL_PYTHON_EXCLUDED_URLS", ""
-    )
-    return [each.strip() for each in text.split(",") if each.strip()]
+    flasks = "OTEL_PYTHON_FLASK_EXCLUDED_URLS"
+    return patterns_in(flasks if os.environ.get(flasks) else "OTEL_PYTHON_EXCLUDED_URLS")
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[str] | None:

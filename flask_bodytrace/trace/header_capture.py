@@ -6,7 +6,6 @@ regular expressions separated by commas; ``…_SANITIZE_FIELDS`` names those who
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +17,8 @@ from opentelemetry.util.http import (
 )
 
 from flask_bodytrace.capture.redactor import REDACTED, Redactor
+
+from .patterns import patterns_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -80,6 +81,5 @@ def headers_of(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
 
 
 def _pattern(variable: str) -> re.Pattern[str] | None:
-    patterns = [each.strip() for each in os.environ.get(variable, "").split(",")]
-    chosen = [f"(?:{each.lower()})" for each in patterns if each]
+    chosen = [f"(?:{each.lower()})" for each in patterns_in(variable)]
     return re.compile("|".join(chosen)) if chosen else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,17 +77,19 @@ def only_traceparent(environ: WSGIEnvironment) -> tuple[str, str, int] | tuple[(
     return trace_id, span_id, _FLAGS[flags]
 
 
-def read_caller(environ: WSGIEnvironment) -> Caller:
+def read_caller(environ: WSGIEnvironment, report: Callable[[str], None]) -> Caller:
     """What the configured propagators, and X-Trace-ID besides, find in a request.
 
     A parent found by a propagator wins over X-Trace-ID.
+
+    :param report: logs the exception of a propagator that fails; the others are asked all the same.
     """
     textmap = propagate.get_global_textmap()
     if "HTTP_BAGGAGE" not in environ and _is_w3c(textmap):
         context = NOTHING
         parent = _w3c_parent(environ)
     else:
-        context = _extract(textmap, environ)
+        context = _extract(textmap, environ, report)
         found = get_current_span(context).get_span_context()
         parent = found if found is not None and found.is_valid else None
     correlation_id = None
@@ -102,7 +105,9 @@ def read_caller(environ: WSGIEnvironment) -> Caller:
     return Caller(context, parent, trace_id, span_id, correlation_id)
 
 
-def _extract(textmap: TextMapPropagator, environ: WSGIEnvironment) -> Context:
+def _extract(
+    textmap: TextMapPropagator, environ: WSGIEnvironment, report: Callable[[str], None]
+) -> Context:
     """What the globally configured propagators (``OTEL_PROPAGATORS``) find in a request.
 
     W3C Trace Context is parsed by our own, strict parser in place of OpenTelemetry's. X-Trace-ID
@@ -118,7 +123,10 @@ def _extract(textmap: TextMapPropagator, environ: WSGIEnvironment) -> Context:
         elif kind is W3CBaggagePropagator and "HTTP_BAGGAGE" not in environ:
             continue
         elif kind is not XTracePropagator:
-            context = propagator.extract(environ, context, wsgi_getter)
+            try:
+                context = propagator.extract(environ, context, wsgi_getter)
+            except Exception:  # noqa: BLE001 - a client could switch tracing off by what it sends
+                report(f"extract, {kind.__name__}")
     return context
 
 

@@ -14,12 +14,15 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g, request
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from werkzeug.routing import BaseConverter
 from werkzeug.serving import make_server
 
 from flask_bodytrace import BodyTrace, current_trace
@@ -144,6 +147,7 @@ def test_a_propagator_that_fails_changes_no_answer(
     make_app: Callable[..., Flask],
     propagators: Callable[[TextMapPropagator], None],
     caplog: pytest.LogCaptureFixture,
+    spans: Any,
 ) -> None:
     propagators(BrokenPropagator())
     app = make_app()
@@ -152,20 +156,48 @@ def test_a_propagator_that_fails_changes_no_answer(
     )
     for _ in range(2):
         assert app.test_client().post("/", data=b"body").data == b"bodybody"
+        assert spans.server().parent is None
+        spans.clear()
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
 
 
+def test_the_propagators_beside_one_that_fails_are_asked(
+    make_app: Callable[..., Flask], propagators: Callable[[TextMapPropagator], None], spans: Any
+) -> None:
+    propagators(CompositePropagator([BrokenPropagator(), TraceContextTextMapPropagator()]))
+    app = make_app()
+    app.test_client().get("/", headers={"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"})
+    assert spans.server().parent.span_id == int("2" * 16, 16)
+
+
 # T01
-def test_a_trust_callable_that_fails_changes_no_answer(
-    make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+def test_a_trust_callable_that_fails_changes_no_answer_and_trusts_nobody(
+    make_app: Callable[..., Flask], spans: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(incoming=fail)
     app.add_url_rule(
         "/", view_func=lambda: request.get_data() + request.get_data(), methods=["POST"]
     )
+    sent = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01"}
     for _ in range(2):
-        assert app.test_client().post("/", data=b"body").data == b"bodybody"
+        assert app.test_client().post("/", data=b"body", headers=sent).data == b"bodybody"
+        assert spans.server().parent is None
+        spans.clear()
     assert len([record for record in caplog.records if record.levelno >= logging.ERROR]) == 1
+
+
+def test_a_url_that_breaks_its_converter_is_traced(
+    make_app: Callable[..., Flask], spans: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(BaseConverter):
+        to_python = fail
+
+    app = make_app(ids="order.id=orderId", id_hash="order.id", hash_key="k", trace_key="order.id")
+    monkeypatch.setattr(app.logger, "disabled", True)
+    app.url_map.converters["breaks"] = Breaks
+    app.add_url_rule("/<breaks:it>", view_func=lambda it: it, methods=["POST"])
+    assert app.test_client().post("/x", json={"orderId": "1"}).status_code == 500
+    assert spans.server().attributes["error.type"].endswith("Unexpected")
 
 
 # T01

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
     DEFAULT_ON,
+    Decision,
     ParentBased,
     Sampler,
     SamplingResult,
@@ -296,6 +297,24 @@ def test_applications_that_share_a_provider_have_rules_of_their_own() -> None:
         app.test_client().get("/none")
     kept = [(span.attributes or {})["bodytrace.kept"] for span in spans.all]
     assert kept == ["error", "slow"]
+
+
+def test_a_sampler_written_for_an_older_sdk_is_asked_as_the_sdk_asks_it(spans: Spans) -> None:
+    class Old(Sampler):
+        def should_sample(  # type: ignore[override]
+            self, _context: Any, _id: int, _name: str, _kind: Any, attributes: Any, _links: Any
+        ) -> SamplingResult:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+        def get_description(self) -> str:
+            return "old"
+
+    provider = TracerProvider(sampler=Old(), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    app = Flask("old")
+    BodyTrace(app, tracer_provider=provider, keep="errors")
+    app.test_client().get("/")
+    assert spans.server().name == "GET"
 
 
 def test_a_provider_that_cannot_hold_spans_is_an_error() -> None:

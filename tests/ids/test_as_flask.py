@@ -82,6 +82,59 @@ def test_what_is_not_searched_is_said_on_the_span(
     assert "order.id" not in attributes
 
 
+@pytest.mark.parametrize(
+    "charset", ["", "utf-8", "UTF-8", "us-ascii", "iso-8859-1", "latin-1", "utf-16", "none-such"]
+)
+def test_a_charset_hides_no_field_from_the_trace(
+    make_app: Callable[..., Flask], spans: Any, charset: str
+) -> None:
+    """Flask reads each part, whatever it says of its charset."""
+    app = make_app(ids="order.id=orderId")
+    app.add_url_rule("/", view_func=lambda: request.form["orderId"], methods=["POST"])
+    body = (
+        '--X\r\nContent-Disposition: form-data; name="orderId"\r\n'
+        f"Content-Type: text/plain; charset={charset}\r\n\r\nORD\u00e9\r\n--X--\r\n"
+    )
+    answer = app.test_client().post(
+        "/", data=body.encode(), content_type="multipart/form-data; boundary=X"
+    )
+    found = spans.server().attributes.get("order.id")
+    if charset != "us-ascii":
+        assert found == answer.text
+    else:
+        # What is not even text in Flask is no id.
+        assert (answer.text, found) == ("ORD\ufffd\ufffd", None)
+
+
+@pytest.mark.parametrize("value", ["ORD1%FF", "%E2%98", "ORD%E2%98%83", "x%C3%28", "%", "%zz"])
+def test_an_escape_hides_no_field_from_the_trace(
+    make_app: Callable[..., Flask], spans: Any, value: str
+) -> None:
+    """Flask leaves escapes that are no UTF-8 as they are."""
+    app = make_app(ids="order.id=orderId,user.id=query:user")
+    app.add_url_rule(
+        "/",
+        view_func=lambda: [request.form["orderId"], request.args["user"]],
+        methods=["POST"],
+    )
+    form = "application/x-www-form-urlencoded"
+    answer = app.test_client().post(f"/?user={value}", data=f"orderId={value}", content_type=form)
+    attributes = spans.server().attributes
+    assert [attributes.get("order.id"), attributes.get("user.id")] == answer.json
+
+
+def test_a_form_that_is_no_text_is_said_on_the_span(
+    make_app: Callable[..., Flask], spans: Any
+) -> None:
+    app = make_app(ids="order.id=orderId")
+    app.add_url_rule("/", view_func=lambda: dict(request.form), methods=["POST"])
+    form = "application/x-www-form-urlencoded"
+    answer = app.test_client().post("/", data=b"orderId=1&x=\xff", content_type=form)
+    assert answer.json == {}
+    assert spans.server().attributes["bodytrace.ids.unread"] == "unparsed"
+    assert "order.id" not in spans.server().attributes
+
+
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 documents = st.dictionaries(
     st.sampled_from(["orderId", "rest", "other", "\u00e9"]),

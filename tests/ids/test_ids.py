@@ -136,7 +136,7 @@ def test_plus_json_types_count_and_others_do_not() -> None:
         (b"o%2eid=7&o%2Eid=8", {"o.id": "7"}),
         (b"na%C3%AFve+name=%c3%a9", {"na\xefve name": "\xe9"}),
         ("na\xefve%20name=\xe9".encode(), {"na\xefve name": "\xe9"}),
-        (b"a=%FF", {}),
+        (b"a=%FF", {"a": "%FF"}),
         (b"a=%EF%BF%BD", {}),
         (b"a=x%00y", {}),
         (b"a=x%0Ay", {}),
@@ -182,7 +182,7 @@ def test_multipart_fields() -> None:
                 "Content-Type: text/plain; charset=iso-8859-1",
                 b"\xc3\xa9",
             ),
-            {},
+            {"a": "\xc3\xa9"},
         ),
     ],
 )

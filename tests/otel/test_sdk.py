@@ -249,8 +249,20 @@ def test_otlp_over_http_has_our_encoder_unless_it_is_off(
             {"OTEL_BSP_MAX_QUEUE_SIZE": "100", "OTEL_TRACES_EXPORTER": "otlp"},
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE=512 is more than OTEL_BSP_MAX_QUEUE_SIZE=100",
         ),
+        *(
+            ({variable: "health,*"}, f"{variable} has '*', which is no regular expression")
+            for variable in (
+                "OTEL_PYTHON_FLASK_EXCLUDED_URLS",
+                "OTEL_PYTHON_EXCLUDED_URLS",
+                "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST",
+                "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE",
+            )
+        ),
     ],
-    ids=["signal protocol", "endpoint", "unknown protocol", "no number", "batch over queue"],
+    ids=[
+        *("signal protocol", "endpoint", "unknown protocol", "no number", "batch over queue"),
+        *("Flask's exclusions", "exclusions", "request headers", "response headers"),
+    ],
 )
 def test_variables_that_cannot_work_are_said_at_start(
     environment: dict[str, str], words: str

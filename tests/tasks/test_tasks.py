@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from celery.contrib.testing.worker import start_worker
 from flask import Flask
+from opentelemetry import propagate
+from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.sdk.trace import TracerProvider
 
 from flask_bodytrace import BodyTrace, current_trace
@@ -52,6 +54,31 @@ def test_a_message_says_trace_and_ids_and_a_worker_reads_them() -> None:
         assert (again["traceparent"][3:35], again[IDS_HEADER]) == (trace_id, headers[IDS_HEADER])
     assert current_trace() is None
     assert task_headers() == {}
+
+
+class Broken(TextMapPropagator):
+    fields: Any = frozenset()
+
+    def extract(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("extract")
+
+    def inject(self, *_: Any, **__: Any) -> None:
+        raise RuntimeError("inject")
+
+
+def test_a_propagator_that_fails_stops_no_task(caplog: pytest.LogCaptureFixture) -> None:
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(Broken())
+    try:
+        _, headers = post(task_headers)
+        with in_task(headers):
+            trace = current_trace()
+            assert trace is not None
+            assert trace.ids == IDS
+    finally:
+        propagate.set_global_textmap(before)
+    assert [record.levelname for record in caplog.records].count("ERROR") == 3
+    assert current_trace() is None
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,10 @@ class ReplayableRequest(Request):
 
 
 class UploadedStream:
-    """An uploaded file's stream, which knows whether its reader has seen the end."""
+    """An uploaded file's stream, which knows whether its reader has seen the end.
+
+    Applications find the file's own class and copies, not this wrapper's.
+    """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -198,8 +201,18 @@ class UploadedStream:
         if self.has_ended and not getattr(self._inner, "closed", False):
             self.seek(0)
 
+    @property  # type: ignore[misc]  # for `isinstance`, as unittest.mock does
+    def __class__(self) -> type:
+        return type(self._inner)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._inner.__reduce_ex__(protocol)
 
     def read(self, size: int | None = -1, /) -> Any:
         """As the file's own."""
@@ -236,10 +249,11 @@ class UploadedStream:
             raise
 
     def __enter__(self) -> UploadedStream:  # noqa: PYI034 - Self is Python 3.11
+        self._inner.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._inner.close()
+    def __exit__(self, *raised: object) -> Any:
+        return self._inner.__exit__(*raised)
 
 
 def _close_both(request: Request, body: CachedBody) -> None:

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 from flask import Request as FlaskRequest
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Request
 
 from flask_bodytrace.body.cached import BODY_KEY, CachedBody
@@ -35,6 +36,13 @@ class ReplayableRequest(Request):
     _own_stream: BodyStream | None = None
     _unparsed: IO[bytes] | None = None
     _has_shown_files = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        # Also for a class that an application derives from its `app.request_class`.
+        super().__init_subclass__(**keywords)
+        cls.overrides_stream = getattr(cls, "stream", None) not in _STREAMS
+        if getattr(cls, "max_content_length", None) is not _MAX_CONTENT_LENGTH:
+            cls.limits = None
 
     @property
     def stream(self) -> IO[bytes]:
@@ -70,8 +78,12 @@ class ReplayableRequest(Request):
         if "files" not in self.__dict__:
             self._load_form_data()
         files = self.__dict__["files"]
-        for file in chain.from_iterable(files.listvalues()):
-            stream = file.stream
+        # An application may have put anything there.
+        lists = files.listvalues() if isinstance(files, MultiDict) else ()
+        for file in chain.from_iterable(lists):
+            stream = getattr(file, "stream", None)
+            if stream is None:
+                continue
             if type(stream) is UploadedStream:
                 stream.start_over()
             elif not self._has_shown_files:
@@ -280,7 +292,6 @@ def replayable(
         bases = (request_class,)
     elif request_class is Request:
         bases = (ReplayableRequest,)
-    is_flasks = getattr(request_class, "max_content_length", None) is _MAX_CONTENT_LENGTH
     return type(
         request_class.__name__,
         bases,
@@ -289,8 +300,7 @@ def replayable(
             "__qualname__": request_class.__qualname__,
             "__doc__": request_class.__doc__,
             "body_rules": rules,
-            "limits": config if is_flasks else None,
-            "overrides_stream": getattr(request_class, "stream", None) not in _STREAMS,
+            "limits": config,
         },
     )
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 import pytest
 from flask import Flask, Request, request
 from opentelemetry.sdk.trace import TracerProvider
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -162,6 +163,7 @@ class Cached(Request):
         return io.BytesIO(gzip.GzipFile(fileobj=super().stream).read())
 
 
+@pytest.mark.parametrize("derived", [False, True])
 @pytest.mark.parametrize("request_class", [Gunzipping, Cached])
 @pytest.mark.parametrize(
     "read",
@@ -174,11 +176,16 @@ class Cached(Request):
     ids=["get_data", "get_json", "stream", "twice"],
 )
 def test_a_stream_of_the_applications_own_stays_in_front(
-    request_class: type[Request], read: Callable[[], str]
+    request_class: type[Request], read: Callable[[], str], derived: bool
 ) -> None:
     app = Flask("own")
     app.request_class = request_class
+    if derived:
+        # From the class that the application has by then, as extensions do.
+        app.request_class = Request
     BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False))
+    if derived:
+        app.request_class = type("Derived", (request_class, app.request_class), {})
     app.add_url_rule("/", "view", read, methods=["POST"])
     body = gzip.compress(b'{"a": 1}')
     answer = app.test_client().post("/", data=body, content_type="application/json")
@@ -466,6 +473,22 @@ def test_an_uploaded_file_of_the_applications_own_sees_its_with_statement() -> N
     )
     answer = app.test_client().post("/", data={"f": (io.BytesIO(b"line"), "f.txt")})
     assert answer.text == "begun,ended"
+
+
+@pytest.mark.parametrize("files", [{}, {"f": io.BytesIO()}, MultiDict({"f": io.BytesIO()})])
+def test_files_may_be_what_the_application_puts_there(files: Any) -> None:
+    def view() -> str:
+        for _again in range(2):
+            assert request.files is files
+        return request.get_data(as_text=True)
+
+    class Loading(Request):
+        def _load_form_data(self) -> None:
+            self.form, self.files = ImmutableMultiDict(), files
+
+    app = app_of(view)
+    app.request_class = Loading
+    assert app.test_client().post("/", data=b"body").text == "body"
 
 
 class Digest:

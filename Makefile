@@ -28,7 +28,7 @@ help:
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff rewrite the code"
 	@echo "make dist    build sdist and wheel, check them, run the README's example from the wheel"
-	@echo "make compat  the suites of eleven public Flask extensions, with the extension on every application (minutes)"
+	@echo "make compat  the suites of twelve public Flask extensions, with the extension on every application (minutes)"
 	@echo "make reference  write what the code knows into the reference's pages"
 	@echo "make release-check  everything that a release must pass, and what is left to do by hand (RELEASE=quick: without versions and compat)"
 	@echo "make docs    build the documentation site into build/site/; warnings are errors"

@@ -36,6 +36,13 @@ class ReplayableRequest(Request):
     _unparsed: IO[bytes] | None = None
     _has_shown_files = False
 
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        # Also for a class that an application derives from its `app.request_class`.
+        super().__init_subclass__(**keywords)
+        cls.overrides_stream = getattr(cls, "stream", None) not in _STREAMS
+        if getattr(cls, "max_content_length", None) is not _MAX_CONTENT_LENGTH:
+            cls.limits = None
+
     @property
     def stream(self) -> IO[bytes]:
         """The body from byte 0, or from where the last reader that did not finish it stopped.
@@ -194,19 +201,12 @@ class ReplayableRequest(Request):
 class UploadedStream:
     """An uploaded file's stream, which knows whether its reader has seen the end.
 
-    To `isinstance`, and to who copies it, it is the stream within.
+    To `isinstance`, and to whoever copies it, it is the stream within.
     """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.has_ended = False
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        return self._inner.__class__
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return self._inner.__reduce_ex__(protocol)
 
     def start_over(self) -> None:
         """Back to the first byte, if its last reader has seen the end and left it open."""
@@ -214,8 +214,18 @@ class UploadedStream:
         if self.has_ended and not getattr(self._inner, "closed", False):
             self.seek(0)
 
+    @property  # type: ignore[misc]  # for `isinstance`, as unittest.mock does
+    def __class__(self) -> Any:
+        return self._inner.__class__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._inner.__reduce_ex__(protocol)
 
     def read(self, size: int | None = -1, /) -> Any:
         """As the file's own."""
@@ -252,10 +262,11 @@ class UploadedStream:
             raise
 
     def __enter__(self) -> UploadedStream:  # noqa: PYI034 - Self is Python 3.11
+        self._inner.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._inner.close()
+    def __exit__(self, *raised: object) -> Any:
+        return self._inner.__exit__(*raised)
 
 
 def _close_both(request: Request, body: CachedBody) -> None:
@@ -286,7 +297,6 @@ def replayable(
         bases = (request_class,)
     elif request_class is Request:
         bases = (ReplayableRequest,)
-    is_flasks = getattr(request_class, "max_content_length", None) is _MAX_CONTENT_LENGTH
     return type(
         request_class.__name__,
         bases,
@@ -295,8 +305,7 @@ def replayable(
             "__qualname__": request_class.__qualname__,
             "__doc__": request_class.__doc__,
             "body_rules": rules,
-            "limits": config if is_flasks else None,
-            "overrides_stream": getattr(request_class, "stream", None) not in _STREAMS,
+            "limits": config,
         },
     )
 

@@ -490,5 +490,8 @@ def test_a_limit_of_the_request_or_its_class_counts() -> None:
     if getattr(Request.max_content_length, "fset", None) is not None:  # Flask 3.1
         assert [client.post("/3", data=b"x" * size).status_code for size in (3, 4)] == [200, 413]
         assert client.post("/20", data=b"x" * 9).status_code == 200
-    app.request_class = Strict
-    assert [client.post("/0", data=b"x" * size).status_code for size in (2, 3)] == [200, 413]
+    app.config["MAX_CONTENT_LENGTH"] = None
+    derived = type("Derived", (app.request_class,), {"max_content_length": 2})
+    for request_class in (Strict, derived):
+        app.request_class = request_class
+        assert [client.post("/0", data=b"x" * size).status_code for size in (2, 3)] == [200, 413]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
+import pickle
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cached_property
 from typing import IO, Any
@@ -12,6 +15,7 @@ from typing import IO, Any
 import pytest
 from flask import Flask, Request, request
 from opentelemetry.sdk.trace import TracerProvider
+from werkzeug.datastructures import ImmutableMultiDict, MultiDict
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
@@ -159,6 +163,7 @@ class Cached(Request):
         return io.BytesIO(gzip.GzipFile(fileobj=super().stream).read())
 
 
+@pytest.mark.parametrize("derived", [False, True])
 @pytest.mark.parametrize("request_class", [Gunzipping, Cached])
 @pytest.mark.parametrize(
     "read",
@@ -171,11 +176,16 @@ class Cached(Request):
     ids=["get_data", "get_json", "stream", "twice"],
 )
 def test_a_stream_of_the_applications_own_stays_in_front(
-    request_class: type[Request], read: Callable[[], str]
+    request_class: type[Request], read: Callable[[], str], derived: bool
 ) -> None:
     app = Flask("own")
     app.request_class = request_class
+    if derived:
+        # From the class that the application has by then, as extensions do.
+        app.request_class = Request
     BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False))
+    if derived:
+        app.request_class = type("Derived", (request_class, app.request_class), {})
     app.add_url_rule("/", "view", read, methods=["POST"])
     body = gzip.compress(b'{"a": 1}')
     answer = app.test_client().post("/", data=body, content_type="application/json")
@@ -409,6 +419,76 @@ def test_an_uploaded_file_is_left_as_the_application_left_it(
         to_the_end_by_next: ["f.txt", size, False],
     }
     assert answer.json == expected.get(leave, ["f.txt", "closed"])
+
+
+# pandas asks what a file is, a task queue takes a copy of it.
+def test_an_uploaded_file_is_of_its_own_class_and_can_be_copied() -> None:
+    def view() -> list[Any]:
+        stream = request.files["f"].stream
+        found: list[Any] = [repr(stream).split(" ")[0]]
+        found += [isinstance(stream, each) for each in (io.IOBase, io.BytesIO, type(spooled))]
+        pickled = pickle.loads(pickle.dumps(stream))  # noqa: S301 - the file is ours
+        # The shallow copy shares the file, and closes it: last.
+        for each in (pickled, copy.deepcopy(stream), copy.copy(stream)):
+            each.seek(0)
+            found += [type(each).__name__, each.read().decode()]
+            each.close()
+        return found
+
+    with tempfile.SpooledTemporaryFile() as spooled:
+        stock: Any
+        traced: Any
+        stock, traced = (
+            app_of(view, enabled=enabled)
+            .test_client()
+            .post("/", data={"f": (io.BytesIO(b"line"), "f.txt")})
+            .json
+            for enabled in (False, True)
+        )
+    assert stock[0] == "<tempfile.SpooledTemporaryFile"
+    assert stock[4:] == ["SpooledTemporaryFile", "line"] * 3
+    assert traced == stock
+
+
+def test_an_uploaded_file_of_the_applications_own_sees_its_with_statement() -> None:
+    def view() -> str:
+        stream: Any = request.files["f"].stream
+        with stream as entered:
+            entered.read()
+        return ",".join(stream.seen)
+
+    class Own(io.BytesIO):
+        seen: list[str]
+
+        def __enter__(self) -> Own:  # noqa: PYI034 - Self is Python 3.11
+            self.seen = ["begun"]
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.seen.append("ended")
+
+    app = app_of(view)
+    app.request_class = type(
+        "OwnRequest", (app.request_class,), {"_get_file_stream": lambda *_, **__: Own()}
+    )
+    answer = app.test_client().post("/", data={"f": (io.BytesIO(b"line"), "f.txt")})
+    assert answer.text == "begun,ended"
+
+
+@pytest.mark.parametrize("files", [{}, {"f": io.BytesIO()}, MultiDict({"f": io.BytesIO()})])
+def test_files_may_be_what_the_application_puts_there(files: Any) -> None:
+    def view() -> str:
+        for _again in range(2):
+            assert request.files is files
+        return request.get_data(as_text=True)
+
+    class Loading(Request):
+        def _load_form_data(self) -> None:
+            self.form, self.files = ImmutableMultiDict(), files
+
+    app = app_of(view)
+    app.request_class = Loading
+    assert app.test_client().post("/", data=b"body").text == "body"
 
 
 class Digest:

@@ -33,6 +33,7 @@ SUITES = {
     "flask-smorest": "tests",
     "Flask-SQLAlchemy": "tests",
     "Flask-WTF": "tests",
+    "Frozen-Flask": "tests",
     "webargs": "tests/test_flaskparser.py",
 }
 """Distributions, and where their tests are."""

@@ -56,7 +56,13 @@ class ReplayableRequest(Request):
             return cast("IO[bytes]", replaced)
         body = self._body()
         stream = self._own_stream
-        if stream is None or stream.has_ended or stream.closed or stream.body is not body:
+        if (
+            stream is None
+            # A `stream` in front of this one may ask at each access, and would never see the end.
+            or (stream.has_ended and not self.overrides_stream)
+            or stream.closed
+            or stream.body is not body
+        ):
             if body.is_over_limit:
                 # It can be read once, whoever reads it.
                 return cast("IO[bytes]", self.environ["wsgi.input"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gzip
 import io
 import tempfile
 import types
@@ -152,6 +153,29 @@ def test_a_request_class_of_the_applications_own_sees_what_it_sees_in_stock(
     stock, ours = answers(view, content_type, request_class)
     assert ours == stock
     assert ours.startswith("200")
+
+
+@pytest.mark.parametrize("name", ["upper", "gunzips"])
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_stream_that_is_made_at_each_access_has_an_end(name: str, attached: bool) -> None:
+    class Gunzips(Request):
+        @property
+        def stream(self) -> Any:
+            return gzip.GzipFile(fileobj=super().stream)
+
+    app = Flask("own")
+    app.request_class = {"upper": Upper, "gunzips": Gunzips}[name]
+    if attached:
+        BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False))
+
+    @app.post("/")
+    def view() -> Any:
+        pieces = [b"".join(iter(lambda: request.stream.read(3), b"")) for _ in range(2)]
+        return b",".join(pieces)
+
+    body = gzip.compress(b"abcdef") if name == "gunzips" else b"abcdef"
+    first = {"upper": b"ABC,", "gunzips": b"abc,"}[name]
+    assert app.test_client().post("/", data=body).data == first
 
 
 def kinds_of_file() -> list[bool]:

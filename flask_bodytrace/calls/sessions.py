@@ -152,6 +152,10 @@ class _Adapter:
         self._adapter = adapter
         self._watchers = watchers
 
+    @property  # type: ignore[misc]  # for `isinstance`, as unittest.mock does
+    def __class__(self) -> Any:
+        return self._adapter.__class__
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 

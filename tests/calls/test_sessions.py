@@ -121,6 +121,7 @@ def test_the_hooks_and_adapters_of_requests_keep_working(system: Any) -> None:
         session.mount(url, own)
         adapter: Any = session.get_adapter(url)
         assert adapter.max_retries is own.max_retries
+        assert isinstance(adapter, Own)
         response = session.get(f"{url}/go/1", hooks={"response": hook}, stream=True)
         assert not response.raw.closed
         assert response.text == "orders"

@@ -4,8 +4,8 @@ Each message is written field by field, with its tag as a literal; the numbers a
 ``opentelemetry/proto``. What a process says again and again (attributes of routes, methods and
 hosts, resources, scopes) is kept as bytes, bounded.
 
-A span with anything this does not know is given to the official encoder; one that it refuses as
-well is left out, alone.
+A span with anything this does not know, itself or in its resource or scope, is given to the
+official encoder; one that it refuses as well is left out, alone.
 """
 
 from __future__ import annotations
@@ -48,15 +48,22 @@ _LOCAL_LINK, _REMOTE_LINK = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
 
 
 ScopeKey = tuple[bytes, bytes, bool]
+"""The fields ``scope`` and ``schema_url`` of ``ScopeSpans``, and whether there is no scope."""
+Official = Callable[[ReadableSpan], tuple[bytes, ScopeKey, bytes]]
+"""Encodes one span the official way: the fields of ``ResourceSpans`` that tell of its resource, its
+scope, and the message ``Span``."""
+
+# No span's resource.
+_NONE = object()
 
 
 class SpanEncoder:
     """Encodes batches of spans; keeps what repeats.
 
-    :param official: encodes one span the official way, as a message ``Span``.
+    :param official: for what is not known here; raises for what it cannot encode either.
     """
 
-    def __init__(self, official: Callable[[ReadableSpan], bytes]) -> None:
+    def __init__(self, official: Official) -> None:
         self._official = official
         self.attributes = AttributeEncoder()
         self._pairs = self.attributes.pairs
@@ -70,25 +77,25 @@ class SpanEncoder:
     def request(self, spans: Sequence[ReadableSpan]) -> bytes:
         """An ``ExportTraceServiceRequest``; spans are grouped by resource, then by scope."""
         grouped: dict[bytes, dict[ScopeKey, list[bytes]]] = {}
-        resource: Any = None
+        resource: Any = _NONE
         scope: Any = None
         together: list[bytes] = []
         for span in spans:
             try:
                 of_resource, of_scope, fields = read(span)
                 encoded = self.span(fields)
+                if of_resource is not resource or of_scope is not scope:
+                    together = _place(grouped, self._resource(of_resource), self._scope(of_scope))
+                    resource, scope = of_resource, of_scope
             except Exception:  # noqa: BLE001 - whatever it has that is not known here
                 try:
-                    encoded = self._official(span)
-                    of_resource, of_scope = span.resource, span.instrumentation_scope
+                    resource_fields, scope_key, encoded = self._official(span)
                 except Exception as error:  # noqa: BLE001 - the rest of the batch is to arrive
                     self.left_out += 1
                     self._report(type(error).__name__)
                     continue
-            if of_resource is not resource or of_scope is not scope or not grouped:
-                resource, scope = of_resource, of_scope
-                scopes = grouped.setdefault(self._resource(resource), {})
-                together = scopes.setdefault(self._scope(scope), [])
+                together = _place(grouped, resource_fields, scope_key)
+                resource = _NONE
             # The field `spans`, number 2.
             together += (b"\x12", varint(len(encoded)), encoded)
         return b"".join(_joined(grouped))
@@ -185,7 +192,7 @@ class SpanEncoder:
         return encoded
 
     def _scope(self, scope: InstrumentationScope | None) -> ScopeKey:
-        """The fields ``scope`` and ``schema_url`` of ``ScopeSpans``, and whether there is none."""
+        """What a `ScopeKey` has; equal ones are equal bytes."""
         held = self._scopes.get(id(scope))
         if held is not None and held[0] is scope:
             return held[1]
@@ -214,6 +221,13 @@ class SpanEncoder:
             except Exception as error:  # noqa: BLE001 - one attribute is no reason to lose spans
                 _log.warning("attribute %.60s of a resource is left out: %s", key, error)
         return pairs
+
+
+def _place(
+    grouped: dict[bytes, dict[ScopeKey, list[bytes]]], resource: bytes, scope: ScopeKey
+) -> list[bytes]:
+    """Where the spans of a resource and scope are gathered."""
+    return grouped.setdefault(resource, {}).setdefault(scope, [])
 
 
 def _joined(grouped: dict[bytes, dict[ScopeKey, list[bytes]]]) -> list[bytes]:

@@ -31,7 +31,8 @@ from opentelemetry.trace import (
     TraceState,
 )
 
-from .encode import SpanEncoder
+from .encode import ScopeKey, SpanEncoder
+from .wire import sized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,10 +110,17 @@ class OTLPSpanExporter(OfficialExporter):
         return self._bodytrace_encoder.left_out
 
 
-def _official_span(span: ReadableSpan) -> bytes:
+def _official_span(span: ReadableSpan) -> tuple[bytes, ScopeKey, bytes]:
     (resource_spans,) = encode_spans([span]).resource_spans
     (scope_spans,) = resource_spans.scope_spans
-    return scope_spans.spans[0].SerializePartialToString()
+    (encoded,) = scope_spans.spans
+    scope = b"\x0a" + sized(scope_spans.scope.SerializePartialToString())
+    url = scope_spans.schema_url.encode()
+    schema_url = b"\x1a" + sized(url) if url else b""
+    message = encoded.SerializePartialToString()
+    resource_spans.ClearField("scope_spans")
+    resource = resource_spans.SerializePartialToString()
+    return resource, (scope, schema_url, not span.instrumentation_scope), message
 
 
 def _difference(encoder: SpanEncoder) -> str:

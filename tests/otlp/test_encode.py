@@ -211,6 +211,61 @@ def test_a_span_that_nobody_can_encode_is_left_out_alone_and_said_once(
     assert len([each for each in caplog.records if "left out" in each.getMessage()]) == 1
 
 
+Scope = InstrumentationScope
+ODD: Any = b"shop"
+"""What protobuf takes for text as well."""
+NUMBER: Any = 1
+"""What it does not: `get_tracer("shop", 1)`."""
+
+
+def of(name: str, scope: Any = None, resource: Any = None) -> ReadableSpan:
+    return ReadableSpan(
+        name,
+        SpanContext(1, 2, is_remote=False),
+        resource=resource or Resource({"a": 1}),
+        instrumentation_scope=scope or Scope("good"),
+    )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"scope": Scope("shop", NUMBER)},
+        {"scope": Scope("\ud800")},
+        {"scope": Scope("shop", "1", "\ud800")},
+        {"scope": "shop"},
+        {"resource": Resource({"b": 1}, "\ud800")},
+        {"resource": {"b": 1}},
+    ],
+    ids=str,
+)
+def test_a_scope_or_resource_that_nobody_can_encode_costs_its_own_spans(
+    encoder: SpanEncoder, bad: dict[str, Any]
+) -> None:
+    for batch in ([of("bad", **bad), of("a"), of("b")], [of("a"), of("bad", **bad), of("b")]):
+        assert decoded(encoder.request(batch)) == encode_spans([of("a"), of("b")])
+    assert encoder.left_out == 2
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"scope": Scope(ODD, "1", "https://url", {"a": 1})},
+        {"scope": Scope("shop", ODD)},
+        {"scope": Scope("shop", "1", ODD)},
+        {"resource": Resource({"b": 1, "text": "shop"}, ODD)},
+        {"scope": Scope(ODD), "resource": Resource({"b": 1}, ODD)},
+    ],
+    ids=str,
+)
+def test_an_odd_scope_or_resource_is_as_the_official_encoder_has_it(
+    encoder: SpanEncoder, odd: dict[str, Any]
+) -> None:
+    batch = [of("a"), of("odd", **odd), of("odd too", **odd), of("b")]
+    assert decoded(encoder.request(batch)) == encode_spans(batch)
+    assert encoder.left_out == 0
+
+
 def test_what_is_kept_is_bounded_whatever_the_cardinality() -> None:
     encoder = SpanEncoder(_official_span)
     for number in range(MAX_KEYS * 3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from flask_bodytrace.exceptions import ConfigError
 
 from .id_generator import BusinessIdGenerator
 from .registry import IdentityRegistry
+
+_log = logging.getLogger("flask_bodytrace")
 
 in_use: IdentityRegistry[TracerProvider, bool] = IdentityRegistry()
 """The providers that living applications trace with."""
@@ -88,12 +91,21 @@ def _global_tracer_provider(
     for name in names:
         exporter = _load("opentelemetry_traces_exporter", name, _named_by())
         if own_encoder and exporter.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
-            exporter = _load("opentelemetry_traces_exporter", OWN_OTLP, _named_by())
+            exporter = _own_otlp() or exporter
         # Somebody reading the console waits for the span, not for a batch.
         processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
         provider.add_span_processor(DeferredProcessor(partial(_make, processor, exporter)))
     trace.set_tracer_provider(provider)
     return provider
+
+
+def _own_otlp() -> Any:
+    """The exporter with an encoder of its own; None if it is not to be had."""
+    try:
+        return _load("opentelemetry_traces_exporter", OWN_OTLP, _named_by())
+    except (ConfigError, ImportError) as error:
+        _log.warning("spans are encoded by OpenTelemetry's own exporter: %s", error)
+        return None
 
 
 def _make(processor: Callable[..., SpanProcessor], exporter: Callable[[], Any]) -> SpanProcessor:

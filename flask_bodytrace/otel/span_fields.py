@@ -11,13 +11,17 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, TraceFlags, TraceState
-from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+
+try:
+    from opentelemetry.attributes import BoundedAttributes
+    from opentelemetry.sdk.util import BoundedList
+    from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+except ImportError:  # another SDK than this was written for: `_agree` finds that out
+    BoundedAttributes = BoundedList = None  # type: ignore[assignment, misc]
 
 # fmt: off
 SpanFields = tuple[

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
     OTLPSpanExporter as OfficialExporter,
 )
@@ -79,7 +78,7 @@ class OTLPSpanExporter(OfficialExporter):
         if not self.reason and not (
             isinstance(export, FunctionType)
             and _ENCODE in export.__code__.co_names
-            and export.__globals__.get(_ENCODE) is encode_spans
+            and export.__globals__.get(_ENCODE) is _encode_spans()
         ):
             self.reason = "the official exporter does not call encode_spans"
         if not self.reason:
@@ -110,8 +109,15 @@ class OTLPSpanExporter(OfficialExporter):
         return self._bodytrace_encoder.left_out
 
 
+def _encode_spans() -> Callable[[Sequence[ReadableSpan]], Any]:
+    """The official encoder; imported here since where it is may change."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    return encode_spans
+
+
 def _official_span(span: ReadableSpan) -> tuple[bytes, ScopeKey, bytes]:
-    (resource_spans,) = encode_spans([span]).resource_spans
+    (resource_spans,) = _encode_spans()([span]).resource_spans
     (scope_spans,) = resource_spans.scope_spans
     (encoded,) = scope_spans.spans
     scope = b"\x0a" + sized(scope_spans.scope.SerializePartialToString())
@@ -127,7 +133,7 @@ def _difference(encoder: SpanEncoder) -> str:
     """How a batch encoded here differs from the official one; empty if it does not."""
     spans = list(_trial_spans())
     try:
-        official = encode_spans(spans)
+        official = _encode_spans()(spans)
         mine = type(official)()
         mine.ParseFromString(encoder.request(spans))
     except Exception as error:  # noqa: BLE001 - whatever it is, the official encoder is right

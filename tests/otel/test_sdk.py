@@ -226,6 +226,14 @@ def test_otlp_over_http_has_our_encoder_unless_it_is_off(
     assert done.stdout == f"{module}\n", done.stderr
 
 
+@pytest.mark.parametrize("broken", ["None", "type(sys)('encode')"])
+def test_an_encoder_that_cannot_be_imported_leaves_the_official_exporter(broken: str) -> None:
+    before = f"import sys\nsys.modules['flask_bodytrace.otlp.encode'] = {broken}\n"
+    done = script(before + WHICH, **NOBODY)
+    assert done.stdout == "opentelemetry.exporter.otlp.proto.http.trace_exporter None\n"
+    assert "spans are encoded by OpenTelemetry's own exporter: " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [

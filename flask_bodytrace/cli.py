@@ -223,7 +223,7 @@ def viewer(host: str, port: int, path: str | None, grpc_port: int, no_grpc: bool
 
     with ExitStack() as stack:
         try:
-            kept = kept_store.KeptStore(Path(path), store.ALONE) if path else None
+            kept = None if path is None else kept_store.KeptStore(Path(path), store.ALONE)
             if kept is not None:
                 stack.callback(kept.close)
             made = server.make(host, port, server.token_from_environment(), kept)
@@ -250,12 +250,21 @@ def _receive_grpc(stack: ExitStack, host: str, port: int, app: Any) -> str:
     return f"OTLP/gRPC: {address}"
 
 
+def _number(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    # No range leaves it out, since it compares to nothing.
+    if value != value:  # noqa: PLR0124 - that is how it is told
+        raise click.BadParameter("nan is no number")
+    return value
+
+
 @bodytrace.command("tail", with_appcontext=False)
 @click.argument("url", default="http://127.0.0.1:4318")
 @click.option(
     "--wait",
     default=2.0,
     show_default=True,
+    type=click.FloatRange(0, 3600),
+    callback=_number,
     help="Seconds without a new span after which a trace counts as finished.",
 )
 def tail(url: str, wait: float) -> None:
@@ -322,8 +331,11 @@ def search(words: tuple[str, ...], url: str, limit: int, **options: str) -> None
 
     query = {"q": look_up.query_of(words), "min": options.pop("minimum"), **options}
     try:
+        look_up.check(query)
         source = tail.Source(url, server.token_from_environment())
         found = look_up.search(source, query, limit, _output())
+    except look_up.NoSuchFilter as error:
+        raise click.BadParameter(str(error)) from None
     except tail.CannotFollow as error:
         raise click.ClickException(str(error)) from None
     if found > limit:

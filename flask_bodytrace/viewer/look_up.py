@@ -9,6 +9,7 @@ from typing import TextIO
 from . import commands, display
 from .columns import cut, pad
 from .replay import replay_of_trace
+from .search import COLUMNS, Filter
 from .tail import CannotFollow, FoundTrace, Source, printer
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -51,6 +52,34 @@ def show(source: Source, trace_id: str, out: TextIO, form: str = "tree") -> None
     if replay is None:
         raise CannotFollow("this trace does not start with an HTTP request")
     out.write(commands.FORMS[form](replay))
+
+
+class NoSuchFilter(Exception):
+    """An argument of a search that the viewer would leave out."""
+
+
+_FORMS = {
+    "min": "a duration such as 10ms or 1.5s",
+    "status": "ok, error, a status such as 404, or 4xx",
+    "sort": f"one of {', '.join(COLUMNS)}, or that with a - in front",
+}
+
+
+def check(query: Mapping[str, str]) -> None:
+    """Refuse what the list of traces, forgiving as a page is, would show everything for.
+
+    :param query: the list's arguments.
+    :raises NoSuchFilter: one of them makes no sense.
+    """
+    read = Filter.read(query)
+    is_known = {
+        "min": bool(read.given_minimum),
+        "status": bool(read.status),
+        "sort": query.get("sort", "").removeprefix("-") in COLUMNS,
+    }
+    for name, form in _FORMS.items():
+        if query.get(name) and not is_known[name]:
+            raise NoSuchFilter(f"--{name} {query[name][:40]!r} is not accepted: use {form}")
 
 
 def search(source: Source, query: Mapping[str, str], limit: int, out: TextIO) -> int:

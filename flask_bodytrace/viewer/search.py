@@ -25,6 +25,8 @@ _SORTS: dict[str, Callable[[Summary], Any]] = {
     "status": lambda summary: (summary.errors, summary.status or 0),
     "duration": lambda summary: summary.duration,
 }
+COLUMNS = tuple(_SORTS)
+"""What the list can be sorted by."""
 _BY_DEFAULT = "-started"
 
 

@@ -93,7 +93,7 @@ class Source:
     """
 
     def __init__(self, url: str, token: str = "") -> None:
-        if not url.startswith(("http://", "https://")):
+        if not url.lower().startswith(("http://", "https://")):
             raise CannotFollow(f"{url} is no http:// or https:// URL")
         try:
             host = urlsplit(url).hostname or ""

@@ -237,7 +237,6 @@ def of(name: str, scope: Any = None, resource: Any = None) -> ReadableSpan:
         {"resource": Resource({"b": 1}, "\ud800")},
         {"resource": {"b": 1}},
     ],
-    ids=str,
 )
 def test_a_scope_or_resource_that_nobody_can_encode_costs_its_own_spans(
     encoder: SpanEncoder, bad: dict[str, Any]
@@ -256,7 +255,6 @@ def test_a_scope_or_resource_that_nobody_can_encode_costs_its_own_spans(
         {"resource": Resource({"b": 1, "text": "shop"}, ODD)},
         {"scope": Scope(ODD), "resource": Resource({"b": 1}, ODD)},
     ],
-    ids=str,
 )
 def test_an_odd_scope_or_resource_is_as_the_official_encoder_has_it(
     encoder: SpanEncoder, odd: dict[str, Any]

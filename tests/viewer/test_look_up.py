@@ -75,6 +75,43 @@ def test_what_is_not_there_is_said(filled: Viewer) -> None:
         assert (done.returncode, "no viewer at" in done.stderr) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("search", "--min", "10x"), "--min '10x' is not accepted: use a duration such as 10ms"),
+        (("search", "--min", "-1"), "--min '-1' is not accepted"),
+        (("search", "--min", "nan"), "--min 'nan' is not accepted"),
+        (("search", "--status", "6xx"), "--status '6xx' is not accepted: use ok, error, a status"),
+        (("search", "--sort", "size"), "--sort 'size' is not accepted: use one of started, name"),
+        (("search", "--sort", "--name"), "--sort '--name' is not accepted"),
+        (("search", "--limit", "0"), "0 is not in the range"),
+        (("tail", "--wait", "nan"), "nan is no number"),
+        (("tail", "--wait", "-1"), "-1.0 is not in the range"),
+        (("tail", "--wait", "inf"), "inf is not in the range"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_said(arguments: tuple[str, ...], words: str) -> None:
+    done = command(*arguments)
+    assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("sort", ["started", "-started", "-duration"])
+def test_search_sorts(filled: Viewer, sort: str) -> None:
+    done = command("search", "--sort", sort, "--min", "1 ms", "--status", "OK", "--url", filled.url)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1), done.stderr
+
+
+def test_a_scheme_in_capitals_is_one(filled: Viewer) -> None:
+    done = command("search", "order.id=ORD1", "--url", filled.url.replace("http", "HTTP"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_store_without_a_name_is_said() -> None:
+    done = command("viewer", "--store", "", "--port", "0", "--no-grpc")
+    assert (done.returncode, "cannot keep traces in" in done.stderr) == (1, True), done.stderr
+
+
 def test_search_prints_a_line_for_each_that_matches(filled: Viewer) -> None:
     done = command("search", "order.id=ORD1", "--url", filled.url)
     assert done.returncode == 0

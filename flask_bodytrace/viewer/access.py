@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
-from collections import deque
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from werkzeug.http import parse_cookie
+
+from .guesses import Guesses
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -30,9 +29,6 @@ _FORWARDED_PREFIXES = (
     *("HTTP_CF_", "HTTP_CLOUDFRONT_", "HTTP_TAILSCALE_", "HTTP_X_APPENGINE_", "HTTP_X_AZURE_"),
     *("HTTP_X_ENVOY_", "HTTP_X_FORWARDED", "HTTP_X_ORIGINAL_", "HTTP_X_VERCEL_"),
 )
-_WRONG_TOKENS = 10
-"""Wrong tokens after which logins have to wait."""
-_WAIT_SECONDS = 60.0
 
 
 class Access:
@@ -46,7 +42,7 @@ class Access:
 
     def __init__(self, token: str = "") -> None:
         self._token = token
-        self._wrong: deque[float] = deque(maxlen=_WRONG_TOKENS)
+        self._guesses = Guesses()
 
     @property
     def needs_token(self) -> bool:
@@ -58,7 +54,7 @@ class Access:
         if not self._token:
             return _is_local(environ)
         scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if scheme.lower() == "bearer" and self.accepts(given.strip()):
+        if scheme.lower() == "bearer" and self.accepts(given.strip(), environ):
             return True
         try:
             cookie = parse_cookie(environ).get(COOKIE, "")
@@ -66,21 +62,25 @@ class Access:
             return False
         return hmac.compare_digest(cookie.encode(errors="replace"), self.cookie.encode())
 
-    def accepts(self, token: str) -> bool:
-        """Whether this is the token; takes as long for a near miss as for a far one."""
+    def accepts(self, token: str, environ: WSGIEnvironment) -> bool:
+        """Whether this is the token; takes as long for a near miss as for a far one.
+
+        Whoever has to wait is not told whether it is. A cookie is no guess, and never waits.
+
+        :param environ: of the request that it came with.
+        """
+        if self.wait(environ):
+            return False
         is_right = bool(self._token) and hmac.compare_digest(
             token.encode(errors="replace"), self._token.encode(errors="replace")
         )
         if not is_right:
-            self._wrong.append(monotonic())
+            self._guesses.note(_address(environ), token)
         return is_right
 
-    @property
-    def wait(self) -> int:
-        """Seconds until another login may be tried; 0 for none."""
-        if len(self._wrong) < _WRONG_TOKENS:
-            return 0
-        return max(0, math.ceil(self._wrong[0] + _WAIT_SECONDS - monotonic()))
+    def wait(self, environ: WSGIEnvironment) -> int:
+        """Seconds until a token from where this comes from is looked at; 0 for none."""
+        return self._guesses.wait(_address(environ))
 
     @property
     def cookie(self) -> str:
@@ -104,6 +104,11 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
+def _address(environ: Mapping[str, object]) -> str:
+    # What a proxy says of whom it is for, anybody can say.
+    return str(environ.get("REMOTE_ADDR", ""))
+
+
 def _is_local(environ: Mapping[str, object]) -> bool:
     """By address, and by the name it was asked under: a page that had its own name resolved to
     127.0.0.1 (DNS rebinding) still sends that name as Host.
@@ -111,7 +116,7 @@ def _is_local(environ: Mapping[str, object]) -> bool:
     host = str(environ.get("HTTP_HOST", ""))
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return (
-        is_loopback(str(environ.get("REMOTE_ADDR", "")))
+        is_loopback(_address(environ))
         and is_loopback(name)
         and not any(key in _FORWARDED or key.startswith(_FORWARDED_PREFIXES) for key in environ)
     )

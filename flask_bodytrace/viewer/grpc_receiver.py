@@ -47,7 +47,14 @@ class _Services(grpc.GenericRpcHandler):
 
     def _export(self, signal: str, body: bytes, context: grpc.ServicerContext) -> bytes:
         access = self._viewer.access
-        if not access.allows(_environ(context)):
+        environ = _environ(context)
+        if not access.allows(environ):
+            if access.wait(environ):
+                # What exporters try again.
+                context.abort(
+                    grpc.StatusCode.UNAVAILABLE,
+                    "too many wrong tokens from this address: wait a minute",
+                )
             if access.needs_token:
                 context.abort(
                     grpc.StatusCode.UNAUTHENTICATED,

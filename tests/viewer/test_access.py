@@ -177,14 +177,74 @@ def test_any_trace_of_a_proxy_makes_a_request_remote(header: str) -> None:
     assert not Access().allows(environ)
 
 
-def test_wrong_tokens_slow_logins_down() -> None:
-    access = Access("s3cret-of-length")
-    for _ in range(10):
-        assert access.wait == 0
-        assert not access.accepts("wrong")
-    assert 0 < access.wait <= 60
-    # Whoever has it gets in all the same.
-    assert access.accepts("s3cret-of-length")
+def from_(address: str) -> dict[str, str]:
+    return {"REMOTE_ADDR": address}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("by_form", [True, False], ids=["form", "bearer"])
+def test_many_wrong_tokens_have_their_address_wait(by_form: bool) -> None:
+    browser = client(TOKEN)
+
+    def send(token: str, address: str = "10.0.0.1") -> int:
+        if by_form:
+            data = {"token": token}
+            answer = browser.post("/login", data=data, environ_overrides=from_(address))
+        else:
+            answer = browser.get("/", headers=bearer(token), environ_overrides=from_(address))
+        if answer.status_code == 429:
+            assert 0 < int(answer.headers["Retry-After"]) <= 60
+        return answer.status_code
+
+    refused = 403 if by_form else 401
+    assert [send(f"guess {number}") for number in range(9)] == [refused] * 9
+    send("guess 9")
+    # Whatever it sends, it is not told whether that is the token, either way.
+    answer = browser.get("/", headers=bearer(TOKEN), environ_overrides=from_("10.0.0.1"))
+    assert answer.status_code == 429
+    assert send(TOKEN) == send("guess 11") == 429
+    # A stranger keeps nobody else out.
+    assert send(TOKEN, "10.0.0.2") == (303 if by_form else 200)
+
+
+def test_a_cookie_is_no_guess_and_holds() -> None:
+    browser = client(TOKEN)
+    assert browser.post("/login", data={"token": TOKEN}).status_code == 303
+    cookie = browser.get_cookie(COOKIE)
+    assert cookie is not None
+    for number in range(12):
+        browser.get("/version", headers=bearer(f"guess {number}"))
+    assert browser.get("/version", headers=bearer("guess")).status_code == 200
+    browser.delete_cookie(COOKIE)
+    assert browser.get("/version", headers=bearer(TOKEN)).status_code == 429
+    browser.set_cookie(COOKIE, cookie.value)
+    assert browser.get("/version").status_code == 200
+
+
+def test_a_service_with_an_old_token_keeps_out_nobody_at_its_address() -> None:
+    sender = client(TOKEN)
+    for _ in range(50):
+        answer = sender.post("/v1/traces", json={}, headers=bearer("the token of last year"))
+        assert answer.status_code == 401
+    assert sender.post("/v1/traces", json={}, headers=bearer(TOKEN)).status_code == 200
+
+
+def test_an_ipv6_subscriber_is_one_address() -> None:
+    access = Access(TOKEN)
+    for number in range(10):
+        assert not access.accepts(f"guess {number}", from_(f"2001:db8::{number:x}"))
+    assert access.wait(from_("2001:db8::ffff"))
+    assert not access.wait(from_("2001:db8:0:1::1"))
+
+
+def test_addresses_are_kept_within_bounds() -> None:
+    access = Access(TOKEN)
+    for number in range(3000):
+        access.accepts("guess", from_(f"10.0.{number // 256}.{number % 256}"))
+    assert len(access._guesses._tried) <= 1000
 
 
 def test_a_cookie_outside_ascii_is_no_error() -> None:

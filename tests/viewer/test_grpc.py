@@ -94,6 +94,18 @@ def test_every_signal_is_taken(host: str, compression: grpc.Compression) -> None
         assert [series.origin.name for series in store.series()] == ["n"]
 
 
+def test_many_wrong_tokens_have_to_wait() -> None:
+    with receiver(TOKEN) as (channel, store):
+        export: Any = TraceServiceStub(channel).Export  # type: ignore[no-untyped-call]
+        for token in [f"guess {number}" for number in range(10)]:
+            refused(export, spans(), metadata=(("authorization", f"Bearer {token}"),))
+        metadata = (("authorization", f"Bearer {TOKEN}"),)
+        code, told = refused(export, spans(), metadata=metadata)
+        # Exporters try again what is unavailable.
+        assert (code, "wait a minute" in told) == (grpc.StatusCode.UNAVAILABLE, True)
+        assert store.version == 0
+
+
 def test_the_token_is_asked_of_every_call() -> None:
     with receiver(TOKEN) as (channel, store):
         stubs: list[tuple[Any, Any]] = [

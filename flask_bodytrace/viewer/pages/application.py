@@ -163,6 +163,9 @@ class Viewer:
                 "BODYTRACE_VIEWER_TOKEN.\n"
             )
             return Response(text, 403, content_type="text/plain; charset=utf-8")
+        seconds = self._site.access.wait(request.environ)
+        if seconds and "Authorization" in request.headers:
+            return login.too_many(seconds)
         if signal is None and request.accept_mimetypes.accept_html and request.method == "GET":
             return Response(status=303, headers={"Location": visit.urls.build("login")})
         text = "Send the viewer's token: Authorization: Bearer …\n"

@@ -71,6 +71,13 @@ def _hex(text: str, size: int, what: str) -> str:
     return text.lower().rjust(2 * size, "0")[-2 * size :]
 
 
+def _nanos(micros: int, what: str) -> int:
+    """A time in ns; OTLP has 64 bits for one, and no time before 1970."""
+    if not 0 <= micros * 1000 < 1 << 64:
+        raise BadRequest(f"{what} that is no time in µs since 1970: {str(micros)[:40]}")
+    return micros * 1000
+
+
 class _Pair(Struct):
     key: str
     value: Any = None
@@ -147,7 +154,7 @@ def _jaeger_span(span: _JaegerSpan, resource: Mapping[str, Value]) -> Span:
     trace_id = _hex(span.trace_id, 16, "a traceID")
     tags = _values(span.tags)
     kind = str(tags.pop("span.kind", "internal")).lower()
-    failed = tags.get("error") in {True, "true"} or tags.get("otel.status_code") == "ERROR"
+    failed = tags.get("error") in (True, "true") or tags.get("otel.status_code") == "ERROR"
     parent, links = span.parent_id, []
     for reference in span.references or ():
         same = _hex(reference.trace_id, 16, "a reference's traceID") == trace_id
@@ -165,15 +172,15 @@ def _jaeger_span(span: _JaegerSpan, resource: Mapping[str, Value]) -> Span:
     for log in span.logs or ():
         fields = _values(log.fields)
         name = str(fields.pop("event", None) or fields.pop("message", "log"))
-        events.append(Event(name, log.timestamp * 1000, fields))
+        events.append(Event(name, _nanos(log.timestamp, "a log's timestamp"), fields))
     return Span(
         trace_id=trace_id,
         span_id=_hex(span.span_id, 8, "a spanID"),
         parent_id=_hex(parent, 8, "a parent's spanID") if parent else None,
         name=span.name,
         kind=_KINDS.get(kind, 1),
-        start=span.start * 1000,
-        end=(span.start + span.duration) * 1000,
+        start=_nanos(span.start, "a startTime"),
+        end=_nanos(span.start + span.duration, "a startTime and duration"),
         status=2 if failed else 0,
         status_message=str(tags.pop("otel.status_description", "")),
         service=str(resource.get("service.name", "unknown_service")),
@@ -259,8 +266,8 @@ def _zipkin_span(
         parent_id=parent,
         name=span.name or "",
         kind=_KINDS.get((span.kind or "internal").lower(), 1),
-        start=span.timestamp * 1000,
-        end=(span.timestamp + span.duration) * 1000,
+        start=_nanos(span.timestamp, "a timestamp"),
+        end=_nanos(span.timestamp + span.duration, "a timestamp and duration"),
         status=2 if failed else 0,
         status_message=str(attributes.get("error", "")) if failed else "",
         service=service,
@@ -268,6 +275,9 @@ def _zipkin_span(
         trace_state="",
         resource=resources.setdefault(service, {"service.name": service}),
         attributes=attributes,
-        events=[Event(note.value, note.timestamp * 1000, {}) for note in span.annotations or ()],
+        events=[
+            Event(note.value, _nanos(note.timestamp, "an annotation's timestamp"), {})
+            for note in span.annotations or ()
+        ],
         links=[],
     )

@@ -145,6 +145,17 @@ def test_otlp_as_one_request_or_one_a_line(make_span: Callable[..., Span]) -> No
         (b'[{"traceId": "1"}]', "id"),
         (b'[{"traceId": "1", "id": "0"}]', "'0'"),
         (b"[5]", "object"),
+        (b'[{"traceId": "1", "id": "1", "timestamp": -1}]', "a timestamp that is no time"),
+        (b'[{"traceId": "1", "id": "1", "timestamp": %d}]' % 2**64, "a timestamp that is no time"),
+        (b'[{"traceId": "1", "id": "1", "duration": %d}]' % 2**64, "a timestamp and duration"),
+        (
+            b'[{"traceId": "1", "id": "1", "annotations": [{"timestamp": %d}]}]' % 2**200,
+            "an annotation's timestamp",
+        ),
+        (
+            b'{"data": [{"spans": [{"traceID": "1", "spanID": "1", "startTime": %d}]}]}' % 2**200,
+            "a startTime that is no time",
+        ),
         # Python 3.14 counts bytes of its stack, not calls.
         (b"[" * 100_000, "ecursion|Stack overflow"),
     ],
@@ -152,6 +163,14 @@ def test_otlp_as_one_request_or_one_a_line(make_span: Callable[..., Span]) -> No
 def test_what_is_malformed_is_named(data: bytes, problem: str) -> None:
     with pytest.raises(BadRequest, match=problem):
         spans_from_file(data)
+
+
+@pytest.mark.parametrize("value", [[], {}, ["true"], None, 0, "false"])
+def test_a_tag_of_jaegers_may_be_anything(value: Any) -> None:
+    tags = [{"key": "error", "value": value}, {"key": "other", "value": value}]
+    spans = [{"traceID": "1", "spanID": "1", "tags": tags}]
+    (span,) = spans_from_file(json.dumps({"data": [{"spans": spans}]}).encode())
+    assert (span.failed, span.attributes["other"]) == (False, value)
 
 
 @given(

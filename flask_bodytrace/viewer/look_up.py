@@ -99,7 +99,7 @@ def _line(trace: FoundTrace) -> str:
     line = (
         f"{display.clock(trace['start'])}  {pad(str(status), 5)}  "
         f"{display.duration(trace['duration']):>9}  {pad(_plain(trace['name']), 36)}  "
-        f"{pad(_plain(trace['service']), 16)}  {trace['traceId']}  {cut(_plain(ids), 80)}"
+        f"{pad(_plain(trace['service']), 16)}  {_plain(trace['traceId'])}  {cut(_plain(ids), 80)}"
     )
     return line.rstrip()
 

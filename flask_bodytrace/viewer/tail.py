@@ -127,7 +127,11 @@ class Source:
 
         :raises CannotFollow: the viewer is not there, or does not let us look.
         """
-        return self._json(f"/traces.json?{urlencode(query, errors='replace')}", Found)
+        found = self._json(f"/traces.json?{urlencode(query, errors='replace')}", Found)
+        # What no clock has is no time of a trace viewer's.
+        if not all(0 <= trace["start"] < 1 << 64 for trace in found["traces"]):
+            raise CannotFollow(f"{self._url} is something else than a trace viewer")
+        return found
 
     def _json(self, path: str, kind: type[AnswerT]) -> AnswerT:
         try:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -93,6 +97,45 @@ def test_what_is_not_there_is_said(filled: Viewer) -> None:
 def test_an_option_that_makes_no_sense_is_said(arguments: tuple[str, ...], words: str) -> None:
     done = command(*arguments)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+class _Impostor(BaseHTTPRequestHandler):
+    """Answers as a viewer does, with what the server was given as `trace`."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"found": 1, "traces": [self.server.trace]}).encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"traceId": "\x1b]0;title\a"}, 0, "�]0;title"),
+        ({"name": "\x1b[2J", "service": "\x1b[2J", "ids": [["\x1b", "\x1b"]]}, 0, TRACE),
+        ({"start": 2**64}, 1, "something else than a trace viewer"),
+        ({"start": -(2**70)}, 1, "something else than a trace viewer"),
+    ],
+)
+def test_what_only_looks_like_a_viewer_steers_no_terminal(
+    changes: dict[str, Any], status: int, words: str
+) -> None:
+    trace = {"traceId": TRACE, "name": "n", "service": "s", "start": 1, "duration": 1}
+    with HTTPServer(("127.0.0.1", 0), _Impostor) as impostor:
+        impostor.trace = {**trace, "errors": 0, "status": None, "ids": [], **changes}  # type: ignore[attr-defined]
+        thread = Thread(target=impostor.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        done = command("search", "--url", f"http://127.0.0.1:{impostor.server_port}")
+        impostor.shutdown()
+        thread.join()
+    assert (done.returncode, words in done.stdout + done.stderr) == (status, True), done
+    assert "\x1b" not in done.stdout
     assert "Traceback" not in done.stderr
 
 

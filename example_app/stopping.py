@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,19 +43,22 @@ def stop_signals() -> Iterator[Callable[[], object]]:
             signal.set_wakeup_fd(-1)
 
 
-def end_within(seconds: float) -> None:
+def end_within(seconds: float, after: Callable[[], object] | None = None) -> None:
     """Let this process end in its own way for so long, and then end it.
 
     What holds it up may be a neighbour that does not answer. The services are made to be killed at
     any moment, so this loses nothing but spans.
+
+    :param after: returns when that time begins; by default it begins now.
     """
-    timer = threading.Timer(seconds, _end)
-    timer.daemon = True
-    timer.name = "last call"
-    timer.start()
+    # Once the main thread has ended, some releases of Python start no thread any more (gh-113964).
+    threading.Thread(target=_end, args=(seconds, after), name="last call", daemon=True).start()
 
 
-def _end() -> None:
+def _end(seconds: float, after: Callable[[], object] | None) -> None:
+    if after is not None:
+        after()
+    time.sleep(seconds)
     held_up = sorted(
         thread.name
         for thread in threading.enumerate()

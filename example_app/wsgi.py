@@ -42,6 +42,7 @@ class Service:
         # Python waits for all threads before it calls what is registered with atexit, so those of
         # the service have to be told before; also if it comes up in part only.
         threading.Thread(target=self._stop_at_the_end, name=f"stop {name}").start()
+        end_within(STOP_S, after=threading.main_thread().join)
         app = self._parts.enter_context(SERVICES[name](around))
         self._app: WSGIApplication = metrics.beside(app)
         self._parts.enter_context(around.announced(name))
@@ -57,7 +58,6 @@ class Service:
 
     def _stop_at_the_end(self) -> None:
         threading.main_thread().join()
-        end_within(STOP_S)
         self._parts.close()
 
 

@@ -151,8 +151,7 @@ class ReplayableRequest(Request):
                 data = unparsed.read()
                 if cache and data:
                     self._cached_data = data
-            elif self.overrides_stream or "stream" in self.__dict__:
-                self._start_over()
+            elif self._has_own_stream():
                 return cast("bytes | str", super().get_data(cache, as_text))  # type: ignore[call-overload]
             else:
                 data = self._body().getvalue()
@@ -166,12 +165,7 @@ class ReplayableRequest(Request):
         return data.decode(errors="replace") if as_text else data
 
     def _get_stream_for_parsing(self) -> IO[bytes]:
-        if (
-            self.overrides_stream
-            or getattr(self, "_cached_data", None) is not None
-            or "stream" in self.__dict__
-        ):
-            self._start_over()
+        if self._has_own_stream() or getattr(self, "_cached_data", None) is not None:
             return super()._get_stream_for_parsing()
         body = self._body()
         # Of anything else the parser reads nothing.
@@ -192,9 +186,21 @@ class ReplayableRequest(Request):
         if not replaced:
             # Werkzeug pins the stream it parsed; ours starts over for the next reader.
             pinned = self.__dict__.pop("stream", None)
-            if type(pinned) is not BodyStream:
+            if type(pinned) is not BodyStream or self.overrides_stream:
                 self._unparsed = pinned
             self._start_over()
+
+    def _has_own_stream(self) -> bool:
+        """Whether the application reads by a stream of its own.
+
+        One that is made at each access reads from byte 0. One that is kept, such as one that
+        decompresses, goes on where it is: below it nothing may be moved.
+        """
+        if "stream" in self.__dict__:
+            return True
+        if self.overrides_stream:
+            self._start_over()
+        return self.overrides_stream
 
     def _start_over(self) -> None:
         """Let the next reader begin at byte 0, of `stream` and of the environ's input."""

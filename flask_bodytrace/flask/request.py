@@ -151,7 +151,8 @@ class ReplayableRequest(Request):
                 data = unparsed.read()
                 if cache and data:
                     self._cached_data = data
-            elif self._has_own_stream():
+            elif self.overrides_stream or "stream" in self.__dict__:
+                self._start_over()
                 return cast("bytes | str", super().get_data(cache, as_text))  # type: ignore[call-overload]
             else:
                 data = self._body().getvalue()
@@ -165,7 +166,12 @@ class ReplayableRequest(Request):
         return data.decode(errors="replace") if as_text else data
 
     def _get_stream_for_parsing(self) -> IO[bytes]:
-        if self._has_own_stream() or getattr(self, "_cached_data", None) is not None:
+        if (
+            self.overrides_stream
+            or getattr(self, "_cached_data", None) is not None
+            or "stream" in self.__dict__
+        ):
+            self._start_over()
             return super()._get_stream_for_parsing()
         body = self._body()
         # Of anything else the parser reads nothing.
@@ -190,20 +196,13 @@ class ReplayableRequest(Request):
                 self._unparsed = pinned
             self._start_over()
 
-    def _has_own_stream(self) -> bool:
-        """Whether the application reads by a stream of its own.
+    def _start_over(self) -> None:
+        """Let the next reader begin at byte 0, of `stream` and of the environ's input.
 
-        One that is made at each access reads from byte 0. One that is kept, such as one that
-        decompresses, goes on where it is: below it nothing may be moved.
+        But one that the application keeps, such as one that decompresses, goes on where it is.
         """
         if "stream" in self.__dict__:
-            return True
-        if self.overrides_stream:
-            self._start_over()
-        return self.overrides_stream
-
-    def _start_over(self) -> None:
-        """Let the next reader begin at byte 0, of `stream` and of the environ's input."""
+            return
         self._own_stream = None
         stream = self.environ["wsgi.input"]
         if type(stream) is BodyStream and stream.body.replayable:

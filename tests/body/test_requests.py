@@ -191,8 +191,9 @@ class Kept(Request):
 
 
 def replaced_by_gunzipped() -> Any:
-    request.stream = gzip.GzipFile(fileobj=request.environ["wsgi.input"])
-    return request.stream
+    stream: Any = gzip.GzipFile(fileobj=request.environ["wsgi.input"])
+    request.stream = stream
+    return stream
 
 
 @pytest.mark.parametrize("name", ["of the class", "set"])

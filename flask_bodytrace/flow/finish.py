@@ -69,6 +69,9 @@ def end_span(exchange: Exchange) -> None:  # noqa: C901, PLR0912 - one line for 
             exchange.held.release(is_kept=is_kept)
     except Exception:  # noqa: BLE001 - the answer is out already
         plan.report("finish")
+    finally:
+        # Its traceback holds the frames that hold the answer, which may never be closed.
+        exchange.error = None
 
 
 def _is_kept(exchange: Exchange) -> bool:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from .filling import SMALL, fill, limit_of, lost, pass_on, stored, take_whole
-from .filling import keep as keep_piece
 from .input import COMPLETE, NO_NUMBER, declared_length, is_chunked
 from .state import BodyRules, BodyState
 from .store import OVER
@@ -197,8 +196,7 @@ class CachedBody(BodyState):
                     self.kept = size
                     self.complete = True
                     return data
-                if data:
-                    keep_piece(self, data)
+                self.ahead = data
                 data = take_whole(self)
         return pass_on(self, 0, None, line=False) if data is None else data
 

@@ -192,12 +192,17 @@ class ReplayableRequest(Request):
         if not replaced:
             # Werkzeug pins the stream it parsed; ours starts over for the next reader.
             pinned = self.__dict__.pop("stream", None)
-            if type(pinned) is not BodyStream:
+            if type(pinned) is not BodyStream or self.overrides_stream:
                 self._unparsed = pinned
             self._start_over()
 
     def _start_over(self) -> None:
-        """Let the next reader begin at byte 0, of `stream` and of the environ's input."""
+        """Let the next reader begin at byte 0, of `stream` and of the environ's input.
+
+        But one that the application keeps, such as one that decompresses, goes on where it is.
+        """
+        if "stream" in self.__dict__:
+            return
         self._own_stream = None
         stream = self.environ["wsgi.input"]
         if type(stream) is BodyStream and stream.body.replayable:

@@ -112,6 +112,9 @@ def begin(  # noqa: C901, PLR0912, PLR0915 - one function: every request goes th
                 exchange.started = perf_counter()
     except Exception:  # noqa: BLE001 - the application must get the request
         plan.report("begin")
+        if exchange.held is not None and not exchange.is_recording:
+            # Its span did not start, and would be waited for.
+            exchange.held.release(is_kept=False)
     if exchange.context is now:
         exchange.context = Context({**now, TRACE_KEY: exchange})
     return exchange

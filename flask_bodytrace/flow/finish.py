@@ -33,7 +33,7 @@ def broke(exchange: Exchange, error: BaseException) -> None:
     failed(exchange, error)
 
 
-def end_span(exchange: Exchange) -> None:  # noqa: C901 - one line for each thing that is said
+def end_span(exchange: Exchange) -> None:  # noqa: C901, PLR0912 - one line for each thing that is said
     """The answer is out: record its outcome, once."""
     if exchange.is_over:
         return
@@ -47,26 +47,31 @@ def end_span(exchange: Exchange) -> None:  # noqa: C901 - one line for each thin
         span = exchange.span
         status = exchange.status
         kind = None
-        if exchange.is_broken or status is None or status >= 500:
-            kind = _error_type(exchange)
-        if exchange.ids_unread is not None:
-            _say_unread(exchange, exchange.ids_unread)
-        if exchange.is_recording:
-            if kind is not None:
-                attributes.set_error(span, kind)
-            if status is not None:
-                span.set_attribute("http.response.status_code", status)
         is_kept = False
         try:
+            if exchange.is_broken or status is None or status >= 500:
+                kind = _error_type(exchange)
+            if exchange.ids_unread is not None:
+                _say_unread(exchange, exchange.ids_unread)
+            if exchange.is_recording:
+                if kind is not None:
+                    attributes.set_error(span, kind)
+                if status is not None:
+                    span.set_attribute("http.response.status_code", status)
             is_kept = exchange.held is not None and _is_kept(exchange)
-            if exchange.counted is not None:
-                _measure(exchange, kind)
         finally:
-            span.end()
-            if exchange.held is not None:
-                exchange.held.release(is_kept=is_kept)
+            try:
+                if exchange.counted is not None:
+                    _measure(exchange, kind)
+            finally:
+                span.end()
+        if exchange.held is not None:
+            exchange.held.release(is_kept=is_kept)
     except Exception:  # noqa: BLE001 - the answer is out already
         plan.report("finish")
+    finally:
+        # Its traceback holds the frames that hold the answer, which may never be closed.
+        exchange.error = None
 
 
 def _is_kept(exchange: Exchange) -> bool:
@@ -123,6 +128,9 @@ def finish(exchange: Exchange) -> None:
     if not exchange.is_over and (exchange.is_recording or exchange.counted is not None):
         end_span(exchange)
     exchange.is_over = True
+    if exchange.held is not None:
+        # Where ending its span failed, which is waited for.
+        exchange.held.release(is_kept=False)
     # Its traceback holds the frames that hold the exchange.
     exchange.error = None
     if exchange.enclosing is None:

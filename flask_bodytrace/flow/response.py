@@ -93,11 +93,9 @@ class TracedResponse:
             _is_out(exchange)
             raise
         except BaseException as error:
-            # Nothing more comes. Its traceback refers to this: kept, a response that the server
-            # forgets to close would be kept for ever.
+            # Nothing more comes.
             broke(exchange, error)
             end_span(exchange)
-            exchange.error = None
             raise
         finally:
             detach(token)

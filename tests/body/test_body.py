@@ -92,6 +92,16 @@ def test_reads_are_no_larger_than_asked_for() -> None:
     body.close()
 
 
+def test_a_body_asked_for_in_one_piece_is_not_written_to_the_disk_first() -> None:
+    events: list[str] = []
+    size = MEMORY + 1
+    body, _ = _body(_Pipe(b"a" * 10, b"b" * (size - 10)), length=size, on_event=events.append)
+    assert body.getvalue() == b"a" * 10 + b"b" * (size - 10)
+    assert body.open().read(12) == b"a" * 10 + b"bb"
+    assert (events, body.size) == ([], size)
+    body.close()
+
+
 def test_small_body_is_not_copied_by_a_second_get_data() -> None:
     app = Flask("x")
     BodyTrace(app, metrics=False)

@@ -178,6 +178,54 @@ def test_a_stream_that_is_made_at_each_access_has_an_end(name: str, attached: bo
     assert app.test_client().post("/", data=body).data == first
 
 
+class Gunzipped(Request):
+    @functools.cached_property
+    def stream(self) -> Any:
+        return gzip.GzipFile(fileobj=self.environ["wsgi.input"])
+
+
+class Kept(Request):
+    @functools.cached_property
+    def stream(self) -> Any:
+        return self.environ["wsgi.input"]
+
+
+def replaced_by_gunzipped() -> Any:
+    stream: Any = gzip.GzipFile(fileobj=request.environ["wsgi.input"])
+    request.stream = stream
+    return stream
+
+
+@pytest.mark.parametrize("name", ["of the class", "set"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda stream: (stream.read(1), request.get_data()),
+        lambda stream: (stream.peek(1)[:1], request.get_json(force=True)),
+        lambda stream: (stream.read(1), request.get_data(), stream.read()),
+    ],
+    ids=["data", "peek", "end"],
+)
+def test_a_stream_that_is_kept_goes_on_where_it_is(
+    view: Callable[[Any], Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BODIES, "text/plain", gzip.compress(JSON))
+    stock, ours = answers(
+        lambda: view(replaced_by_gunzipped() if name == "set" else request.stream),
+        "text/plain",
+        Request if name == "set" else Gunzipped,
+    )
+    assert ours == stock
+    assert ours.startswith("200")
+
+
+@pytest.mark.parametrize("content_type", BODIES)
+def test_data_of_a_form_that_a_kept_stream_gave_is_empty(content_type: str) -> None:
+    stock, ours = answers(lambda: (request.data, request.form), content_type, Kept)
+    assert ours == stock
+    assert ours.startswith("200")
+
+
 def kinds_of_file() -> list[bool]:
     stream: Any = request.files["f"].stream
     return [

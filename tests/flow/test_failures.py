@@ -20,7 +20,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from werkzeug.routing import BaseConverter
 from werkzeug.serving import make_server
@@ -29,6 +29,7 @@ from flask_bodytrace import BodyTrace, current_trace
 from flask_bodytrace.flask import attach
 from flask_bodytrace.flow import begin, exchange
 from flask_bodytrace.otel.fast_span import FastSpan, FastTracer
+from flask_bodytrace.otel.keeping import keeping
 from flask_bodytrace.trace import attributes as spans
 from flask_bodytrace.trace.header_writer import HeaderWriter
 
@@ -52,6 +53,10 @@ class BrokenStart(SpanProcessor):
     on_start = fail
 
 
+class BrokenEnding(SpanProcessor):
+    _on_ending = fail
+
+
 class BrokenEnd(SpanProcessor):
     on_end = fail
 
@@ -66,6 +71,7 @@ def patched(target: Any, name: str) -> Break:
 BREAKS: dict[str, Break] = {
     "sampler": lambda _patch, plan: setattr(plan.tracer, "sampler", BrokenSampler()),
     "processor start": lambda _patch, plan: plan.provider.add_span_processor(BrokenStart()),
+    "processor ending": lambda _patch, plan: plan.provider.add_span_processor(BrokenEnding()),
     "processor end": lambda _patch, plan: plan.provider.add_span_processor(BrokenEnd()),
     "incoming": patched(begin, "only_traceparent"),
     "start": patched(FastTracer, "start"),
@@ -134,6 +140,50 @@ def test_tracing_that_fails_changes_no_answer(
     assert len({record.getMessage() for record in reports}) == len(reports)
     assert all(record.name == "flask_bodytrace" for record in reports)
     assert all(record.exc_info and record.exc_info[0] is Unexpected for record in reports)
+
+
+class Unpredictable(Sampler):
+    """Samples nothing; nobody can say so beforehand, so the SDK makes the spans."""
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        return ALWAYS_OFF.should_sample(*args, **kwargs)
+
+    def get_description(self) -> str:
+        return "unpredictable"
+
+
+@pytest.mark.parametrize("sampler", [ALWAYS_OFF, Unpredictable()], ids=["fast", "by the SDK"])
+@pytest.mark.parametrize("stage", BREAKS)
+# T01
+def test_nothing_of_a_request_is_left_where_tracing_failed(
+    stage: str,
+    sampler: Sampler,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    app = Flask("left")
+    app.logger.disabled = True
+    BodyTrace(app, tracer_provider=provider, meter_provider=meters, keep="errors")
+    app.add_url_rule("/", "fine", lambda: "")
+    app.add_url_rule("/fails", "fails", lambda: str(1 // 0))
+    BREAKS[stage](monkeypatch, app.extensions["bodytrace"].plan)
+    for path in ("/", "/fails", "/nowhere"):
+        app.test_client().get(path).close()
+    assert keeping(provider).held_by == {}
+    assert keeping(provider).count == 0
+    data: Any = reader.get_metrics_data()
+    active = [
+        point.value
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        if metric.name == "http.server.active_requests"
+        for point in metric.data.data_points
+    ]
+    assert set(active) <= {0}
+    meters.shutdown()
+    assert all(record.name == "flask_bodytrace" for record in caplog.records)
 
 
 class BrokenPropagator(TextMapPropagator):

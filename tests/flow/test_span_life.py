@@ -515,6 +515,29 @@ def test_nothing_is_kept_of_a_request_sampled_or_not(sampled: bool) -> None:
     assert kept() == before
 
 
+def test_nothing_is_kept_of_an_error_page_that_nobody_closes() -> None:
+    app = Flask("kept")
+    BodyTrace(app, tracer_provider=TracerProvider(shutdown_on_exit=False))
+    app.add_url_rule("/", view_func=broken)
+    app.logger.disabled = True
+    client = app.test_client()
+
+    def ask() -> None:
+        # Its frame is one of the traceback's, and has the answer.
+        answer = client.get("/")
+        assert (answer.status_code, bool(answer.data)) == (500, True)
+
+    def kept() -> int:
+        gc.collect()
+        client.get("/nowhere").close()
+        return len(response_module._open)
+
+    before = kept()
+    for _ in range(20):
+        ask()
+    assert kept() == before
+
+
 # Exceptions
 
 

@@ -68,7 +68,7 @@ FORMED = {
     "databricks": ("dapi0123456789abcdef0123456789abcdef", "0123456789abcdef"),
     "groq": ("gsk_abcdefghijklmnopqrstuvwxyz0123456789", "abcdefghij"),
     "vault": ("hvs.CAESIabcdefghijklmnop", "abcdefghij"),
-    "terraform": ("abcdefghijklmn.atlasv1.0123456789abcdefgh", "0123456789abcdefgh"),
+    "terraform": ("Zq3xTnFyBrkpwu.atlasv1.0123456789abcdefgh", "0123456789abcdefgh"),
     "google, client": ("GOCSPX-abcdefghijklmnopqrst", "abcdefghij"),
     "bearer, loud": (f"BEARER {SECRET}", SECRET),
     "pem, ssh2": ("---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/56wAAA", "P2/56w"),

@@ -130,7 +130,8 @@ def test_a_form_that_is_no_text_is_said_on_the_span(
     app.add_url_rule("/", view_func=lambda: dict(request.form), methods=["POST"])
     form = "application/x-www-form-urlencoded"
     answer = app.test_client().post("/", data=b"orderId=1&x=\xff", content_type=form)
-    assert answer.json == {}
+    # Werkzeug 3.0.0 answers 413.
+    assert not answer.json
     assert spans.server().attributes["bodytrace.ids.unread"] == "unparsed"
     assert "order.id" not in spans.server().attributes
 

@@ -6,6 +6,7 @@ imports what it needs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import update_wrapper
 from io import TextIOWrapper
@@ -252,7 +253,7 @@ def _receive_grpc(stack: ExitStack, host: str, port: int, app: Any) -> str:
 
 def _number(_context: click.Context, _option: click.Parameter, value: float) -> float:
     # No range leaves it out, since it compares to nothing.
-    if value != value:  # noqa: PLR0124 - that is how it is told
+    if math.isnan(value):
         raise click.BadParameter("nan is no number")
     return value
 

@@ -85,13 +85,14 @@ def _global_tracer_provider(
     if business_ids and "bodytrace.ids" not in resource.attributes:
         resource = resource.merge(Resource({"bodytrace.ids": business_ids}))
     provider = SdkTracerProvider(resource=resource, id_generator=_id_generator())
-    names = _exporter_names()
+    variable = _named_by()
+    names = _exporter_names(variable)
     if names:
         _check_batching()
     for name in names:
-        exporter = _load("opentelemetry_traces_exporter", name, _named_by())
+        exporter = _load("opentelemetry_traces_exporter", name, variable)
         if own_encoder and exporter.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
-            exporter = _own_otlp() or exporter
+            exporter = _own_otlp(variable) or exporter
         # Somebody reading the console waits for the span, not for a batch.
         processor = SimpleSpanProcessor if name == "console" else BatchSpanProcessor
         provider.add_span_processor(DeferredProcessor(partial(_make, processor, exporter)))
@@ -99,10 +100,10 @@ def _global_tracer_provider(
     return provider
 
 
-def _own_otlp() -> Any:
+def _own_otlp(variable: str) -> Any:
     """The exporter with an encoder of its own; None if it is not to be had."""
     try:
-        return _load("opentelemetry_traces_exporter", OWN_OTLP, _named_by())
+        return _load("opentelemetry_traces_exporter", OWN_OTLP, variable)
     except (ConfigError, ImportError) as error:
         _log.warning("spans are encoded by OpenTelemetry's own exporter: %s", error)
         return None
@@ -216,8 +217,7 @@ def _id_generator() -> IdGenerator:
     return generator
 
 
-def _exporter_names() -> list[str]:
-    variable = _named_by()
+def _exporter_names(variable: str) -> list[str]:
     if variable == "OTEL_TRACES_EXPORTER":
         return _split(os.environ[variable])
     return ["otlp"] if variable else []

@@ -29,13 +29,12 @@ from typing import Any
 import msgspec
 
 from .model import Attributes
-from .packing import SPAN, packed, packed_log, unpacked
+from .packing import NOT_PACKED, SPAN, packed, packed_log, unpacked
 from .store import Saved, TraceStore
 
 _VARIABLE = "_BODYTRACE_HANDOVER"
 """Set to the reloader's process id and the folder."""
 _FORMAT = 1
-_NOT_TAKEN = (OSError, ValueError, TypeError, LookupError, AttributeError, msgspec.MsgspecError)
 _log = logging.getLogger("flask_bodytrace")
 _numbers = count()
 """Applications are made in the same order each time: a store is known by its number."""
@@ -56,7 +55,7 @@ def keep(store: TraceStore) -> None:
     path = folder / str(number)
     try:
         _take(path, store)
-    except _NOT_TAKEN as error:
+    except (OSError, *NOT_PACKED) as error:
         # Perhaps this package is what was changed.
         _log.warning("the viewer's traces did not survive the reload: %s", error)
     reference, process = weakref.ref(store), os.getpid()

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from .model import LogRecord, Span
-from .packing import LOG, SPAN, packed, packed_log, unpacked
+from .packing import LOG, NOT_PACKED, SPAN, packed, packed_log, unpacked
 from .store import Limits, TraceStore
 
 _VERSION = 1
@@ -40,8 +40,6 @@ _DELETE = {
     "row": "DELETE FROM item WHERE number = ?",
 }
 """What goes from the file, by the kind of change: a trace, a log record of no trace, or a row."""
-# A row says something else than what was written: decoding it, or making it a span, raises.
-_DAMAGE = (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError)
 _log = logging.getLogger("flask_bodytrace")
 _Change = tuple[str, Any]
 _Row = tuple[str, str, str, "int | None", bytes]
@@ -72,7 +70,7 @@ class KeptStore(TraceStore):
         self._resources: dict[bytes, int] = {}
         try:
             self._read()
-        except _DAMAGE as error:
+        except (sqlite3.Error, *NOT_PACKED) as error:
             self._file.close()
             raise CannotKeep(
                 f"{path} is damaged ({type(error).__name__}: {error}): name another file"

@@ -14,6 +14,8 @@ from .model import Attributes, Event, Link, LogRecord, Span
 
 SPAN, OTLP, LOG = "span", "otlp", "log"
 """What the bytes are: an OTLP span has its resource within."""
+NOT_PACKED = (ValueError, TypeError, LookupError, AttributeError, msgspec.MsgspecError)
+"""What `unpacked`, or making use of it, raises for bytes that are something else."""
 
 
 def packed(span: Span) -> tuple[str, bytes]:

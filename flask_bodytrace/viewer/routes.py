@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from .model import ANSWERING, Span
 
-"""Servers and consumers."""
 _PER_DECADE = 4
 """Columns of a histogram for each power of ten."""
 
